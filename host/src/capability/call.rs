@@ -1,0 +1,349 @@
+//! One host call's way: is it granted, is it on record, act, record the outcome. What a call does stands in
+//! the files beside this one.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::HasData;
+
+use super::context::StepContext;
+use super::grant::{Call, refusal};
+use super::log::LogQueue;
+use super::record::{Amount, CallEnded, Effect, Intent, RecordError};
+use super::redact::Redactor;
+use crate::stage::{Error, Fault};
+
+/// How much of what a call said is kept in its record.
+const TAIL: usize = 4096;
+/// A command on the target is asked to leave, and killed after two seconds; the way there takes its time.
+const LAST_MOMENTS: Duration = Duration::from_secs(15);
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
+/// What a plugin's imports reach.
+pub enum Host {
+    /// `describe` is called: it can only answer.
+    Describing { plugin: String },
+    /// A step's function is called.
+    Working(Box<Step>),
+}
+
+/// Tells the generated bindings where the host is in a store.
+pub struct HasHost;
+
+impl HasData for HasHost {
+    type Data<'a> = &'a mut Host;
+}
+
+/// One call of a plugin's function, for as long as it takes.
+pub struct Step {
+    pub(super) context: StepContext,
+    pub(super) redactor: Redactor,
+    pub(super) log: LogQueue,
+    pub(super) stop: Stop,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    amount: Amount,
+    unsent: bool,
+    sent: Option<Instant>,
+}
+
+/// Why a call of a plugin is ended from outside, and the signal to all that wait. Cheap to clone.
+#[derive(Clone)]
+pub struct Stop {
+    token: CancellationToken,
+    why: Arc<OnceLock<StopCause>>,
+    doing: Arc<Mutex<Option<&'static str>>>,
+}
+
+#[derive(Debug, Clone)]
+pub enum StopCause {
+    Cancelled,
+    TimedOut,
+    Unrecorded(RecordError),
+}
+
+/// What a call came to: the answer, and what of it goes into the record.
+pub(super) struct Made<T> {
+    pub answer: T,
+    pub exit: Option<String>,
+    pub output: String,
+}
+
+impl<T> Made<T> {
+    pub fn plain(answer: T) -> Self {
+        Self { answer, exit: None, output: String::new() }
+    }
+}
+
+impl Stop {
+    /// Stops when `parent` is cancelled, at the latest.
+    pub fn under(parent: &CancellationToken) -> Self {
+        Self { token: parent.child_token(), why: Arc::default(), doing: Arc::default() }
+    }
+
+    /// The first cause stays.
+    pub fn stop(&self, cause: StopCause) {
+        let _ = self.why.set(cause);
+        self.token.cancel();
+    }
+
+    pub fn cause(&self) -> Option<StopCause> {
+        if !self.token.is_cancelled() {
+            return None;
+        }
+        // Only the parent's cancellation gives no cause of its own.
+        Some(self.why.get().cloned().unwrap_or(StopCause::Cancelled))
+    }
+
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// The host call that the plugin waits in.
+    pub fn doing(&self) -> Option<&'static str> {
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_doing(&self, function: Option<&'static str>) {
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = function;
+    }
+}
+
+impl Host {
+    pub fn working(context: StepContext, redactor: Redactor, log: LogQueue, stop: Stop) -> Self {
+        let progress = Mutex::default();
+        Self::Working(Box::new(Step { context, redactor, log, stop, progress }))
+    }
+
+    /// Makes a call: granted, on record before it acts, and on record when it ended.
+    ///
+    /// # Errors
+    /// The outer error ends the plugin: what happened cannot be recorded.
+    pub(super) async fn make<T, A>(
+        &self,
+        call: Call,
+        effect: Effect,
+        arguments: Value,
+        action: A,
+    ) -> wasmtime::Result<Result<T, Error>>
+    where
+        T: Send,
+        A: for<'s> FnOnce(&'s Step, u64) -> BoxFuture<'s, Result<Made<T>, Error>> + Send,
+    {
+        let step = match self {
+            Self::Working(step) => step,
+            Self::Describing { plugin } => return Ok(Err(only_answers(plugin, call))),
+        };
+        step.make(call, effect, arguments, action).await
+    }
+
+    /// Brings out what is still held back.
+    pub(crate) async fn conclude(&self) -> Result<(), RecordError> {
+        match self {
+            Self::Describing { .. } => Ok(()),
+            Self::Working(step) => step.conclude().await,
+        }
+    }
+}
+
+impl Step {
+    async fn make<T, A>(
+        &self,
+        call: Call,
+        effect: Effect,
+        arguments: Value,
+        action: A,
+    ) -> wasmtime::Result<Result<T, Error>>
+    where
+        T: Send,
+        A: for<'s> FnOnce(&'s Step, u64) -> BoxFuture<'s, Result<Made<T>, Error>> + Send,
+    {
+        let context = &self.context;
+        if context.grants.allow(call).is_err() {
+            return Ok(Err(refusal(&context.plugin.name, &context.grants, &context.pipeline_file, call)));
+        }
+        if let Some(cause) = self.stop.cause() {
+            return Ok(Err(stopped(call, &cause)));
+        }
+        // What the plugin said before the call stands before it in the record.
+        self.log.flush().await;
+        let function = call.function();
+        let intent = Intent { function: function.into(), arguments: self.redacted(arguments), effect };
+        let id = self.recorded(context.recorder.call_started(intent).await)?;
+
+        self.stop.set_doing(Some(function));
+        let begun = Instant::now();
+        let result = self.until_stopped(call, action(self, id)).await;
+        self.stop.set_doing(None);
+
+        let result = result.map_err(|error| self.redacted_error(error));
+        let mut ended =
+            CallEnded { error: None, exit: None, output_tail: String::new(), duration: begun.elapsed() };
+        let answer = match result {
+            Ok(made) => {
+                ended.exit = made.exit;
+                ended.output_tail = tail(&self.redactor.redact(&made.output));
+                Ok(made.answer)
+            }
+            Err(error) => {
+                ended.error = Some(error.seen.clone());
+                Err(error)
+            }
+        };
+        self.log.flush().await;
+        self.recorded(context.recorder.call_ended(id, ended).await)?;
+        if let Some(StopCause::Unrecorded(error)) = self.stop.cause() {
+            return Err(wasmtime::Error::new(error));
+        }
+        Ok(answer)
+    }
+
+    async fn until_stopped<T>(
+        &self,
+        call: Call,
+        action: BoxFuture<'_, Result<Made<T>, Error>>,
+    ) -> Result<Made<T>, Error> {
+        let stopping = async {
+            self.stop.token.cancelled().await;
+            if matches!(call, Call::RunReads | Call::RunChanges) {
+                // It ends the process on the target first, and says how that went.
+                tokio::time::sleep(LAST_MOMENTS).await;
+            }
+            self.stop.cause().unwrap_or(StopCause::Cancelled)
+        };
+        tokio::select! {
+            biased;
+            result = action => result,
+            cause = stopping => Err(stopped(call, &cause)),
+        }
+    }
+
+    /// A failure to record ends the step.
+    pub(super) fn recorded<T>(&self, result: Result<T, RecordError>) -> wasmtime::Result<T> {
+        result.map_err(|error| {
+            self.stop.stop(StopCause::Unrecorded(error.clone()));
+            wasmtime::Error::new(error)
+        })
+    }
+
+    pub(super) fn amount(&self) -> Amount {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).amount
+    }
+
+    /// Reports how far the step is, but not more often than anybody looks.
+    pub(super) async fn advance(&self, amount: Amount) -> wasmtime::Result<()> {
+        let due = {
+            let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            progress.amount = amount;
+            let whole = amount.files_done == amount.files_total && amount.bytes_done == amount.bytes_total;
+            let due = whole || progress.sent.is_none_or(|sent| sent.elapsed() >= PROGRESS_EVERY);
+            progress.unsent = !due;
+            if due {
+                progress.sent = Some(Instant::now());
+            }
+            due
+        };
+        if due {
+            self.recorded(self.context.recorder.progress(amount).await)?;
+        }
+        Ok(())
+    }
+
+    async fn conclude(&self) -> Result<(), RecordError> {
+        let unsent = {
+            let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut progress.unsent).then_some(progress.amount)
+        };
+        if let Some(amount) = unsent {
+            self.context.recorder.progress(amount).await?;
+        }
+        self.log.flush().await;
+        Ok(())
+    }
+
+    fn redacted(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.redactor.redact_string(text)),
+            Value::Array(items) => items.into_iter().map(|item| self.redacted(item)).collect(),
+            Value::Object(fields) => {
+                fields.into_iter().map(|(name, field)| (name, self.redacted(field))).collect()
+            }
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
+        }
+    }
+
+    fn redacted_error(&self, error: Error) -> Error {
+        redacted_error(&self.redactor, error)
+    }
+}
+
+pub(crate) fn redacted_error(redactor: &Redactor, error: Error) -> Error {
+    Error {
+        fault: error.fault,
+        attempted: redactor.redact_string(error.attempted),
+        seen: redactor.redact_string(error.seen),
+        next: redactor.redact_string(error.next),
+    }
+}
+
+fn only_answers(plugin: &str, call: Call) -> Error {
+    Error {
+        fault: Fault::Plugin,
+        attempted: format!("call {}", call.function()),
+        seen: format!("`describe` of the plugin `{plugin}` called the host"),
+        next: "`describe` can only answer; make the call in a phase's function".into(),
+    }
+}
+
+fn stopped(call: Call, cause: &StopCause) -> Error {
+    let (fault, seen) = match cause {
+        StopCause::Cancelled => (Fault::Request, "the job was cancelled".to_owned()),
+        StopCause::TimedOut => (Fault::Target, "the step's time is up".to_owned()),
+        StopCause::Unrecorded(error) => (Fault::Host, error.to_string()),
+    };
+    Error {
+        fault,
+        attempted: format!("call {}", call.function()),
+        seen,
+        next: "nothing more can be called in this step".into(),
+    }
+}
+
+/// The end of a text, at a character's boundary.
+fn tail(text: &str) -> String {
+    let mut start = text.len().saturating_sub(TAIL);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    text.get(start..).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_whole_characters() {
+        assert_eq!(tail("short"), "short");
+        let long = format!("{}{}", "ß".repeat(3000), "x");
+        let end = tail(&long);
+        assert!(end.len() <= TAIL && end.len() > TAIL - 4 && long.ends_with(&end));
+    }
+
+    #[test]
+    fn the_first_cause_stays() {
+        let parent = CancellationToken::new();
+        let stop = Stop::under(&parent);
+        assert!(stop.cause().is_none());
+        stop.stop(StopCause::TimedOut);
+        parent.cancel();
+        assert!(matches!(stop.cause(), Some(StopCause::TimedOut)));
+        assert!(matches!(Stop::under(&parent).cause(), Some(StopCause::Cancelled)));
+    }
+}

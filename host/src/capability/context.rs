@@ -1,0 +1,61 @@
+//! Everything that one step's call has to do with. Nothing reaches a host call by another way.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::environment::{EnvironmentSource, Secret};
+use super::grant::Grants;
+use super::http::HttpClient;
+use super::record::Recorder;
+use crate::ssh::Ssh;
+use crate::stage::Plugin;
+
+/// Cheap to clone: the same for all calls of a step.
+#[derive(Clone)]
+pub struct StepContext {
+    pub plugin: Arc<Plugin>,
+    pub grants: Grants,
+    /// The pipeline's file as people write it, for messages: `pipelines/default.toml`.
+    pub pipeline_file: String,
+    pub limits: Limits,
+    /// Texts that are no secrets even where a variable has them, or a part of them, for a value: the
+    /// service's name, the release's paths.
+    pub public: Vec<String>,
+    /// What an upload sends from, and what the plugin sees as `/service` where it has `service.read`.
+    pub service_dir: Option<PathBuf>,
+    pub ssh: Ssh,
+    pub http: HttpClient,
+    pub registry: Option<Registry>,
+    /// The target's name or address in the network, without brackets.
+    pub target_host: String,
+    pub environment: EnvironmentSource,
+    pub recorder: Arc<dyn Recorder>,
+    /// Ends every call that waits, and then the step.
+    pub cancel: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// For all of the plugin's memories together.
+    pub memory_bytes: u64,
+    /// For one call of the plugin, with all that it waits for.
+    pub timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_bytes: 128 << 20, timeout: Duration::from_secs(600) }
+    }
+}
+
+/// The registry that the deployer was given.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// `https://registry.example.com/api`; a request's path comes after it.
+    pub url: String,
+    /// Sent as a bearer token. No plugin sees it.
+    pub token: Option<Secret>,
+}

@@ -1,0 +1,251 @@
+//! Which calls a plugin may make. Only decisions: the effects are elsewhere.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::stage::{Error, Fault};
+
+/// A host call that a plugin may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grant {
+    ServiceRead,
+    TargetRead,
+    TargetRun,
+    TargetWrite,
+    TargetUpload,
+    Environment,
+    HttpLoopback,
+    HttpNetwork,
+    HttpRegistry,
+    HttpAny,
+}
+
+/// What a plugin was granted in a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grants(BTreeSet<Grant>);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no grant {given:?}; the grants are {}", Grant::names())]
+pub struct UnknownGrant {
+    pub given: String,
+}
+
+/// A call, as far as grants are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    RunReads,
+    RunChanges,
+    ReadFile,
+    Stat,
+    FreeBytes,
+    Permissions,
+    WriteFile,
+    Rename,
+    Remove,
+    Upload,
+    Place,
+    HttpLoopback,
+    HttpNetwork,
+    HttpRegistry,
+    HttpUrl,
+}
+
+impl Call {
+    /// As the contract names it.
+    pub fn function(self) -> &'static str {
+        match self {
+            Self::RunReads | Self::RunChanges => "target.run",
+            Self::ReadFile => "target.read-file",
+            Self::Stat => "target.stat",
+            Self::FreeBytes => "target.free-bytes",
+            Self::Permissions => "service.permissions",
+            Self::WriteFile => "target.write-file",
+            Self::Rename => "target.rename",
+            Self::Remove => "target.remove",
+            Self::Upload => "target.upload",
+            Self::Place => "environment.place",
+            Self::HttpLoopback | Self::HttpNetwork | Self::HttpRegistry | Self::HttpUrl => "http.send",
+        }
+    }
+
+    /// The one grant that allows it.
+    pub fn needs(self) -> Grant {
+        match self {
+            Self::Permissions => Grant::ServiceRead,
+            Self::RunReads | Self::ReadFile | Self::Stat | Self::FreeBytes => Grant::TargetRead,
+            Self::RunChanges => Grant::TargetRun,
+            Self::WriteFile | Self::Rename | Self::Remove => Grant::TargetWrite,
+            Self::Upload => Grant::TargetUpload,
+            Self::Place => Grant::Environment,
+            Self::HttpLoopback => Grant::HttpLoopback,
+            Self::HttpNetwork => Grant::HttpNetwork,
+            Self::HttpRegistry => Grant::HttpRegistry,
+            Self::HttpUrl => Grant::HttpAny,
+        }
+    }
+}
+
+impl Grants {
+    pub fn allow(&self, call: Call) -> Result<(), Grant> {
+        let needed = call.needs();
+        if self.has(needed) { Ok(()) } else { Err(needed) }
+    }
+
+    pub fn has(&self, grant: Grant) -> bool {
+        self.0.contains(&grant)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Grant> + '_ {
+        self.0.iter().copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The whole line of a pipeline's `[grants]` that has one grant more.
+    pub fn line_with(&self, plugin: &str, more: Grant) -> String {
+        let mut all = self.0.clone();
+        all.insert(more);
+        let names: Vec<String> = all.iter().map(|grant| format!("\"{grant}\"")).collect();
+        format!("{plugin} = [{}]", names.join(", "))
+    }
+}
+
+/// What a plugin is told that called without the grant.
+pub fn refusal(plugin: &str, grants: &Grants, pipeline_file: &str, call: Call) -> Error {
+    let missing = call.needs();
+    Error {
+        // The pipeline is part of what was asked for.
+        fault: Fault::Request,
+        attempted: format!("call {}", call.function()),
+        seen: format!("plugin `{plugin}` needs the grant `{missing}` for {}", call.function()),
+        next: format!("add it to `[grants]` in {pipeline_file}: `{}`", grants.line_with(plugin, missing)),
+    }
+}
+
+impl FromIterator<Grant> for Grants {
+    fn from_iter<I: IntoIterator<Item = Grant>>(grants: I) -> Self {
+        Self(grants.into_iter().collect())
+    }
+}
+
+impl Grant {
+    pub const ALL: [Self; 10] = [
+        Self::ServiceRead,
+        Self::TargetRead,
+        Self::TargetRun,
+        Self::TargetWrite,
+        Self::TargetUpload,
+        Self::Environment,
+        Self::HttpLoopback,
+        Self::HttpNetwork,
+        Self::HttpRegistry,
+        Self::HttpAny,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceRead => "service.read",
+            Self::TargetRead => "target.read",
+            Self::TargetRun => "target.run",
+            Self::TargetWrite => "target.write",
+            Self::TargetUpload => "target.upload",
+            Self::Environment => "environment",
+            Self::HttpLoopback => "http.loopback",
+            Self::HttpNetwork => "http.network",
+            Self::HttpRegistry => "http.registry",
+            Self::HttpAny => "http.any",
+        }
+    }
+
+    fn names() -> String {
+        Self::ALL.map(Self::as_str).join(", ")
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Grant {
+    type Err = UnknownGrant;
+
+    fn from_str(given: &str) -> Result<Self, UnknownGrant> {
+        let found = Self::ALL.into_iter().find(|grant| grant.as_str() == given);
+        found.ok_or_else(|| UnknownGrant { given: given.to_owned() })
+    }
+}
+
+impl serde::Serialize for Grant {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Grant {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let given = String::deserialize(deserializer)?;
+        given.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_needs_its_one_grant() {
+        let table = [
+            (Call::RunReads, "target.read"),
+            (Call::RunChanges, "target.run"),
+            (Call::ReadFile, "target.read"),
+            (Call::Stat, "target.read"),
+            (Call::FreeBytes, "target.read"),
+            (Call::Permissions, "service.read"),
+            (Call::WriteFile, "target.write"),
+            (Call::Rename, "target.write"),
+            (Call::Remove, "target.write"),
+            (Call::Upload, "target.upload"),
+            (Call::Place, "environment"),
+            (Call::HttpLoopback, "http.loopback"),
+            (Call::HttpNetwork, "http.network"),
+            (Call::HttpRegistry, "http.registry"),
+            (Call::HttpUrl, "http.any"),
+        ];
+        for (call, needed) in table {
+            let needed: Grant = needed.parse().unwrap();
+            for given in Grant::ALL {
+                let expect = if given == needed { Ok(()) } else { Err(needed) };
+                assert_eq!(Grants::from_iter([given]).allow(call), expect, "{call:?} with {given}");
+            }
+            let others = Grants::from_iter(Grant::ALL.into_iter().filter(|grant| *grant != needed));
+            assert_eq!(others.allow(call), Err(needed), "{call:?} with all others");
+            assert_eq!(Grants::default().allow(call), Err(needed), "{call:?} with none");
+        }
+    }
+
+    #[test]
+    fn a_grant_is_read_as_it_is_written() {
+        for grant in Grant::ALL {
+            assert_eq!(grant.to_string().parse(), Ok(grant));
+        }
+        let error = "http.internet".parse::<Grant>().unwrap_err().to_string();
+        assert!(error.contains("http.internet") && error.contains("http.network"), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_has_the_line_to_write() {
+        let grants = Grants::from_iter([Grant::TargetRead]);
+        let error = refusal("smoke", &grants, "pipelines/default.toml", Call::HttpNetwork);
+        assert_eq!(error.seen, "plugin `smoke` needs the grant `http.network` for http.send");
+        assert_eq!(
+            error.next,
+            "add it to `[grants]` in pipelines/default.toml: `smoke = [\"target.read\", \"http.network\"]`"
+        );
+    }
+}

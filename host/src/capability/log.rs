@@ -1,0 +1,137 @@
+//! The step's log: lines from the plugin and from the target, in one order, on their way to the recorder.
+//! It keeps no line: the recorder does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::call::{Host, Stop, StopCause};
+use super::record::{Level, Recorder, Source};
+use super::redact::Redactor;
+use crate::stage::bindings::deployer::pipeline::log;
+
+/// Lines on their way. A plugin that writes faster waits; a command that does loses lines.
+const WAITING: usize = 4096;
+/// Lines of one call of a plugin. More are counted only.
+const MOST: u64 = 20_000;
+/// Bytes of one line.
+const LONGEST: usize = 4096;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct LogQueue {
+    sender: mpsc::Sender<Item>,
+    redactor: Redactor,
+    taken: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
+}
+
+enum Item {
+    Line(Level, Source, String),
+    Flush(oneshot::Sender<()>),
+}
+
+impl LogQueue {
+    /// A queue, and a task that empties it until the last clone is dropped.
+    pub fn new(recorder: Arc<dyn Recorder>, redactor: Redactor, stop: Stop) -> Self {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        tokio::spawn(record(receiver, recorder, stop, lost.clone()));
+        Self { sender, redactor, taken: Arc::default(), lost }
+    }
+
+    /// A queue for `describe`, whose log nobody keeps.
+    pub fn nowhere() -> Self {
+        let (sender, _) = mpsc::channel(1);
+        Self { sender, redactor: Redactor::default(), taken: Arc::default(), lost: Arc::default() }
+    }
+
+    /// How many lines can be added without a loss.
+    pub fn room(&self) -> usize {
+        // Nobody reads: nothing is lost that somebody wanted.
+        if self.sender.is_closed() { WAITING } else { self.sender.capacity() }
+    }
+
+    pub async fn wait_for_room(&self) {
+        let _ = self.sender.reserve_many(WAITING / 4).await;
+    }
+
+    /// Adds a line; where there is no room for it, it is counted as lost.
+    pub fn add(&self, level: Level, source: Source, line: &str) {
+        if self.taken.fetch_add(1, Ordering::Relaxed) >= MOST {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let line = cut(&self.redactor.redact(line)).to_owned();
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(Item::Line(level, source, line))
+        {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// All that was added before is recorded when this returns.
+    pub async fn flush(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.sender.send(Item::Flush(done)).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+}
+
+async fn record(
+    mut receiver: mpsc::Receiver<Item>,
+    recorder: Arc<dyn Recorder>,
+    stop: Stop,
+    lost: Arc<AtomicU64>,
+) {
+    while let Some(item) = receiver.recv().await {
+        let result = match item {
+            Item::Line(level, source, line) => recorder.log(level, source, &line).await,
+            Item::Flush(done) => {
+                let result = match lost.swap(0, Ordering::Relaxed) {
+                    0 => Ok(()),
+                    lost => {
+                        let line = format!("{lost} lines are left out: they came too fast, or were too many");
+                        recorder.log(Level::Warn, Source::Host, &line).await
+                    }
+                };
+                let _ = done.send(());
+                result
+            }
+        };
+        if let Err(error) = result {
+            stop.stop(StopCause::Unrecorded(error));
+        }
+    }
+}
+
+fn cut(line: &str) -> &str {
+    if line.len() <= LONGEST {
+        return line;
+    }
+    let mut end = LONGEST;
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line.get(..end).unwrap_or_default()
+}
+
+impl log::Host for Host {
+    async fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        let Self::Working(step) = self else { return Ok(()) };
+        let level = match level {
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        for line in message.lines() {
+            if step.log.room() == 0 {
+                step.log.wait_for_room().await;
+            }
+            step.log.add(level, Source::Plugin, line);
+        }
+        Ok(())
+    }
+}

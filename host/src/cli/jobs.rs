@@ -1,0 +1,282 @@
+//! Commands about jobs and releases that there are already.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::ServerFlags;
+use super::client::{Client, ClientError, typed};
+use super::follow;
+use super::output::{line, print, table};
+use super::show;
+use crate::http::types::{Job, Release};
+use crate::job::state::JobStatus;
+use crate::journal::Standing;
+
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// A job's id, or a service's name for its latest job
+    #[arg(value_name = "JOB|SERVICE")]
+    of: String,
+    #[command(flatten)]
+    pub server: ServerFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct LogsArgs {
+    /// A job's id, or a service's name for its latest job
+    #[arg(value_name = "JOB|SERVICE")]
+    of: String,
+    /// Go on until the job is over
+    #[arg(long, short)]
+    follow: bool,
+    #[command(flatten)]
+    pub server: ServerFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct HistoryArgs {
+    service: String,
+    /// How many jobs
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    limit: u32,
+    /// Only jobs that are older than this one
+    #[arg(long, value_name = "JOB")]
+    before: Option<String>,
+    #[command(flatten)]
+    pub server: ServerFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct RollbackArgs {
+    service: String,
+    /// The release to go back to [default: the one that was live before]
+    #[arg(long, value_name = "RELEASE")]
+    to: Option<String>,
+    #[command(flatten)]
+    pub server: ServerFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct CancelArgs {
+    /// A job's id
+    job: String,
+    #[command(flatten)]
+    pub server: ServerFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct ReleasesArgs {
+    service: String,
+    #[command(flatten)]
+    pub server: ServerFlags,
+}
+
+pub async fn status(client: &Client, args: StatusArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let value = find(client, &args.of).await?;
+    let job: Job = typed(client, &value)?;
+    print(json, &value, || show::job(&job));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn logs(client: &Client, args: LogsArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let job: Job = typed(client, &find(client, &args.of).await?)?;
+    if args.follow && matches!(job.status, JobStatus::Pending | JobStatus::Running) {
+        return follow::to_the_end(client, &job.deploy_job_id, json, true).await;
+    }
+    follow::so_far(client, &job.deploy_job_id, |seen| {
+        if json {
+            line(&json!({ "event": seen.kind, "id": seen.id, "data": seen.data }).to_string());
+        } else if let Some(text) = seen.dated() {
+            line(&text);
+        }
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn history(client: &Client, args: HistoryArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let limit = args.limit.to_string();
+    let mut query = vec![("limit", limit.as_str())];
+    if let Some(before) = &args.before {
+        query.push(("before", before));
+    }
+    let value = client.list(&["deploy", "history", &args.service], &query).await?;
+    let jobs: Vec<Job> = typed(client, &value)?;
+    print(json, &value, || {
+        let rows: Vec<Vec<String>> = jobs.iter().map(history_row).collect();
+        table(&["JOB", "STATUS", "KIND", "RELEASE", "ASKED", "TOOK", "BY"], &rows)
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn rollback(client: &Client, args: RollbackArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let latest: Job = typed(client, &latest_job(client, &args.service).await?)?;
+    let releases: Vec<Release> = typed(client, &client.get(&["releases", &args.service]).await?)?;
+    if !json {
+        line(&plan(&args.service, &releases, args.to.as_deref()));
+    }
+    let body = match &args.to {
+        Some(release) => json!({ "release": release }),
+        None => json!({}),
+    };
+    let bar = (!json).then(ProgressBar::new_spinner);
+    if let Some(bar) = &bar {
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar.set_message("starting and verifying");
+    }
+    // The answer comes when the release serves and was verified, which takes what it takes.
+    let answer = client.post(&["deploy", &latest.deploy_job_id, "rollback"], &body, None, None).await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let value = match answer {
+        // The job that was not completed says more than the problem does.
+        Err(ClientError::Problem(problem)) if problem.code == "rollback-failed" => {
+            problem.document.get("job").cloned().ok_or(ClientError::Problem(problem))?
+        }
+        answer => answer?,
+    };
+    let job: Job = typed(client, &value)?;
+    print(json, &value, || {
+        let rows: Vec<String> = job.phases.iter().map(show::row_of).collect();
+        format!("{}\n{}", rows.join("\n"), show::result(&job))
+    });
+    Ok(follow::exit_status(job.status))
+}
+
+pub async fn cancel(client: &Client, args: CancelArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let value = client.delete(&["deploy", &args.job]).await?;
+    let job: Job = typed(client, &value)?;
+    print(json, &value, || match job.status {
+        JobStatus::Pending | JobStatus::Running => {
+            let id = &job.deploy_job_id;
+            format!(
+                "{id} is ending; what ran before is brought back\n  follow it: deployer logs {id} --follow"
+            )
+        }
+        JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled => show::result(&job),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn releases(client: &Client, args: ReleasesArgs, json: bool) -> anyhow::Result<ExitCode> {
+    let value = client.get(&["releases", &args.service]).await?;
+    let releases: Vec<Release> = typed(client, &value)?;
+    print(json, &value, || {
+        let rows: Vec<Vec<String>> = releases.iter().map(release_row).collect();
+        table(&["RELEASE", "STANDING", "METHOD", "PORT", "MADE", "JOB"], &rows)
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A job by its id, or a service's latest one. A service may have a name that looks like an id.
+async fn find(client: &Client, of: &str) -> Result<Value, ClientError> {
+    if of.starts_with("deploy-") {
+        match client.get(&["deploy", of]).await {
+            Err(ClientError::Problem(problem)) if problem.status == 404 => {
+                let not_found = ClientError::Problem(problem);
+                return latest_job(client, of).await.map_err(|_| not_found);
+            }
+            answer => return answer,
+        }
+    }
+    latest_job(client, of).await
+}
+
+async fn latest_job(client: &Client, service: &str) -> Result<Value, ClientError> {
+    let jobs = client.list(&["deploy", "history", service], &[("limit", "1")]).await?;
+    let latest = jobs.get(0).cloned().unwrap_or(Value::Null);
+    // The list has the job as it was; the job itself has its progress, too.
+    match latest.get("deploy_job_id").and_then(Value::as_str) {
+        Some(id) => client.get(&["deploy", id]).await,
+        None => Ok(latest),
+    }
+}
+
+/// What a rollback will do, as far as the releases tell.
+fn plan(service: &str, releases: &[Release], to: Option<&str>) -> String {
+    let live = releases.iter().find(|release| release.standing == Standing::Live);
+    let now = match live {
+        Some(live) => format!("{service} runs release {}", live.release),
+        None => format!("{service} has no release that runs"),
+    };
+    let back = match to {
+        Some(release) => Some(release),
+        // Newest first: the first retired one is the one that was live before.
+        None => releases
+            .iter()
+            .find(|release| release.standing == Standing::Retired)
+            .map(|release| release.release.as_str()),
+    };
+    match back {
+        Some(release) => format!("{now}; going back to {release}"),
+        None => format!("{now}, and there is none to go back to"),
+    }
+}
+
+fn history_row(job: &Job) -> Vec<String> {
+    vec![
+        job.deploy_job_id.clone(),
+        job.status.name().to_owned(),
+        match job.kind {
+            crate::journal::JobKind::Deploy => "deploy".to_owned(),
+            crate::journal::JobKind::Rollback => "rollback".to_owned(),
+        },
+        job.release.clone(),
+        show::moment(&job.created_at),
+        job.duration_seconds.map(show::duration).unwrap_or_default(),
+        job.requested_by.clone(),
+    ]
+}
+
+fn release_row(release: &Release) -> Vec<String> {
+    vec![
+        release.release.clone(),
+        release.standing.name().to_owned(),
+        release.deployment_method.clone(),
+        release.service_port.to_string(),
+        show::moment(&release.created_at),
+        release.deploy_job_id.clone(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(name: &str, standing: Standing) -> Release {
+        Release {
+            release: name.to_owned(),
+            service_name: "hello".to_owned(),
+            standing,
+            deploy_job_id: "deploy-1".to_owned(),
+            deployment_method: "docker".to_owned(),
+            service_port: 8001,
+            created_at: "2026-01-01T00:00:00.000Z".to_owned(),
+            target: "root@203.0.113.7:22".to_owned(),
+            environment: Vec::new(),
+            files: None,
+            artifact: None,
+            instance: None,
+            plugins: Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_rollback_is_announced() {
+        let releases = [
+            release("r4", Standing::Bad),
+            release("r3", Standing::Live),
+            release("r2", Standing::Retired),
+            release("r1", Standing::Retired),
+        ];
+        let check = |releases: &[Release], to, expect: &str| assert_eq!(plan("hello", releases, to), expect);
+        check(&releases, None, "hello runs release r3; going back to r2");
+        check(&releases, Some("r1"), "hello runs release r3; going back to r1");
+        check(&[], None, "hello has no release that runs, and there is none to go back to");
+    }
+}

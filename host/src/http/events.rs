@@ -1,0 +1,158 @@
+//! A job's events as a stream (SSE), from any of them on. The journal keeps them, so a client that is slow or
+//! gone holds nothing: its stream reads the next ones when it takes them.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event as Line, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::App;
+use super::extract::{Parameters, Segment};
+use super::problem::Problem;
+use super::validate;
+use crate::journal::{Event, EventKind, time_text};
+
+const PAGE: u32 = 256;
+
+/// The stream ends after the last event of a job that is over. Asked again from there on, the answer is 204,
+/// at which a browser's `EventSource` stops asking. With `?follow=false` it ends after what is there now.
+pub async fn stream(
+    State(app): State<Arc<App>>,
+    Segment(id): Segment,
+    Parameters(query): Parameters,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
+    let after = validate::resume_after(header, &query)?;
+    let follow = validate::follow(&query)?;
+    // Before the first look, so that nothing is missed between the two.
+    let changes = app.deployments.watch();
+    let job = app.deployments.job(&id).await?.ok_or_else(|| Problem::no_such_job(&id))?;
+    let over = job.record.state.is_over();
+    let mut tail = Tail { app, id, after, changes, page: VecDeque::new(), over, follow };
+    tail.read().await?;
+    if tail.over && tail.page.is_empty() && after > 0 {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let lines = stream::unfold(tail, |mut tail| async move {
+        let event = tail.next().await?;
+        Some((Ok::<_, Infallible>(line(event)), tail))
+    });
+    let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
+    Ok(Sse::new(lines).keep_alive(keep_alive).into_response())
+}
+
+struct Tail {
+    app: Arc<App>,
+    id: String,
+    after: u64,
+    changes: watch::Receiver<u64>,
+    page: VecDeque<Event>,
+    /// The job will have no more events.
+    over: bool,
+    /// Wait for events that are not there yet.
+    follow: bool,
+}
+
+impl Tail {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.page.pop_front() {
+                return Some(event);
+            }
+            self.changes.mark_unchanged();
+            if let Err(problem) = self.read().await {
+                // The client asks again from its last event on.
+                tracing::warn!(job = self.id, error = problem.detail, "a stream of events ended early");
+                return None;
+            }
+            if !self.page.is_empty() {
+                continue;
+            }
+            if self.over || !self.follow {
+                return None;
+            }
+            let stopping = self.app.stopping.clone();
+            tokio::select! {
+                changed = self.changes.changed() => changed.ok()?,
+                () = stopping.cancelled() => return None,
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Problem> {
+        let events = self.app.deployments.events(&self.id, self.after, PAGE).await?;
+        if let Some(last) = events.last() {
+            self.after = last.sequence;
+        }
+        self.over |= events.iter().any(ends_the_job);
+        self.page = events.into();
+        Ok(())
+    }
+}
+
+fn ends_the_job(event: &Event) -> bool {
+    event.kind == EventKind::Job
+        && matches!(
+            event.data.get("status").and_then(Value::as_str),
+            Some("completed" | "failed" | "cancelled")
+        )
+}
+
+fn line(event: Event) -> Line {
+    let (id, kind, data) = parts(event);
+    Line::default().id(id).event(kind).data(data)
+}
+
+/// The event's number, its kind, and its data with the time in it.
+fn parts(event: Event) -> (String, &'static str, String) {
+    let at = Value::String(time_text(event.at));
+    let data = match event.data {
+        Value::Object(mut object) => {
+            object.insert("at".to_owned(), at);
+            Value::Object(object)
+        }
+        other => serde_json::json!({ "at": at, "value": other }),
+    };
+    (event.sequence.to_string(), event.kind.name(), data.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(kind: EventKind, data: Value) -> Event {
+        Event { sequence: 7, at: "2026-01-01T00:00:00.5Z".parse().unwrap(), kind, data }
+    }
+
+    #[test]
+    fn a_line_has_the_number_the_kind_and_the_time() {
+        let (id, kind, data) = parts(event(EventKind::Log, json!({ "message": "two\nlines" })));
+        assert_eq!((id.as_str(), kind), ("7", "log"));
+        // A line break in the data would end the field.
+        assert!(!data.contains('\n'));
+        let data: Value = serde_json::from_str(&data).unwrap();
+        assert_eq!(data, json!({ "message": "two\nlines", "at": "2026-01-01T00:00:00.500Z" }));
+    }
+
+    #[test]
+    fn the_end_is_a_job_event_with_a_final_status() {
+        let check = |kind, data, expect| assert_eq!(ends_the_job(&event(kind, data)), expect);
+        check(EventKind::Job, json!({ "status": "completed" }), true);
+        check(EventKind::Job, json!({ "status": "failed" }), true);
+        check(EventKind::Job, json!({ "status": "cancelled" }), true);
+        check(EventKind::Job, json!({ "status": "running" }), false);
+        check(EventKind::Phase, json!({ "status": "failed" }), false);
+    }
+}

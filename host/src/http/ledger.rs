@@ -1,0 +1,146 @@
+//! What stands behind the API in its tests: a real journal, and nobody who runs the jobs in it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::*;
+use crate::job::state::{Aftermath, JobState, Phase};
+use crate::journal::{
+    Actor, CallRecord, Event, Failure, JobKind, JobRecord, JobRequest, Journal, NewJob, ReleaseRecord,
+    Sqlite, Submitted, now,
+};
+
+/// Jobs that are accepted and recorded, and that nobody runs.
+pub struct Ledger {
+    pub journal: Sqlite,
+    _folder: tempfile::TempDir,
+}
+
+impl Ledger {
+    pub async fn open() -> Ledger {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Sqlite::open(&folder.path().join("journal.db")).await.unwrap();
+        Ledger { journal, _folder: folder }
+    }
+
+    /// Ends a job as if it had been run.
+    pub async fn finish(&self, id: &str, state: JobState, error: Option<Failure>) {
+        let mut job = self.journal.job(id).await.unwrap().unwrap();
+        job.started_at = Some(job.created_at);
+        job.completed_at = Some(job.created_at + jiff::SignedDuration::from_millis(1500));
+        job.state = state;
+        job.error = error;
+        self.journal.set_state(&job).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl Deployments for Ledger {
+    async fn submit(
+        &self,
+        request: DeployRequest,
+        key: Option<String>,
+        actor: Actor,
+    ) -> Result<JobRecord, Refusal> {
+        let job = NewJob {
+            id: format!("deploy-{}", uuid::Uuid::now_v7()),
+            kind: JobKind::Deploy,
+            service: request.service_name,
+            target: "root@203.0.113.7:22".into(),
+            method: request.deployment_method,
+            release: "r1".into(),
+            request: JobRequest {
+                service_path: request.service_path,
+                service_folder: "/srv".into(),
+                droplet_id: request.droplet_id,
+                service_port: request.service_port,
+                auto_register: request.auto_register,
+                verification_job_id: request.verification_job_id,
+                environment: Vec::new(),
+                actor,
+            },
+            plan: json!({}),
+            created_at: now(),
+            idempotency_key: key,
+            sealed: None,
+            skipped: vec![(Phase::Register, "no registry is set".into())],
+        };
+        match self.journal.submit(&job).await? {
+            Submitted::New(job) | Submitted::Known(job) => Ok(job),
+        }
+    }
+
+    async fn job(&self, id: &str) -> Result<Option<CurrentJob>, Refusal> {
+        assert_ne!(id, "deploy-panic", "a defect");
+        let record = self.journal.job(id).await?;
+        Ok(record.map(|record| CurrentJob { record, progress: Some(json!({ "files_done": 1 })) }))
+    }
+
+    async fn rollback(&self, id: &str, _: Option<String>, _: Actor) -> Result<JobRecord, Refusal> {
+        match self.journal.job(id).await? {
+            Some(job) if job.state.is_over() => Ok(job),
+            _ => Err(Refusal::Conflict {
+                code: "no-previous-release",
+                detail: "there is none".into(),
+                hint: "deploy twice".into(),
+            }),
+        }
+    }
+
+    async fn cancel(&self, id: &str, actor: Actor) -> Result<JobRecord, Refusal> {
+        self.journal.set_cancelled_by(id, &actor.name).await?;
+        let mut job = self.journal.job(id).await?.ok_or_else(|| Refusal::NotFound {
+            detail: format!("there is no job {id}"),
+            hint: String::new(),
+        })?;
+        job.state = JobState::Cancelled(Aftermath::Untouched);
+        job.completed_at = Some(now());
+        self.journal.set_state(&job).await?;
+        Ok(job)
+    }
+
+    async fn history(
+        &self,
+        service: &str,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Option<Vec<JobRecord>>, Refusal> {
+        if !self.journal.knows_service(service).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.journal.history(service, before, limit).await?))
+    }
+
+    async fn events(&self, id: &str, after: u64, limit: u32) -> Result<Vec<Event>, Refusal> {
+        Ok(self.journal.events(id, after, limit).await?)
+    }
+
+    fn watch(&self) -> watch::Receiver<u64> {
+        self.journal.watch()
+    }
+
+    async fn calls(&self, id: &str) -> Result<Vec<CallRecord>, Refusal> {
+        Ok(self.journal.calls(id).await?)
+    }
+
+    async fn releases(&self, service: &str) -> Result<Option<Vec<ReleaseRecord>>, Refusal> {
+        if !self.journal.knows_service(service).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.journal.releases(service, "root@203.0.113.7:22").await?))
+    }
+
+    async fn health(&self) -> Health {
+        Health { ssh: Err("203.0.113.7:22 does not answer".into()), registry: None, journal: Ok(()) }
+    }
+
+    async fn capabilities(&self) -> Capabilities {
+        Capabilities { methods: vec!["docker".into()], ..Capabilities::default() }
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Refusal> {
+        Ok(self.journal.counts().await?)
+    }
+}

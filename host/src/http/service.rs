@@ -1,0 +1,186 @@
+//! The seam between the API and what does the work: values in, values out. It knows neither HTTP nor SSH.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::journal::{Actor, CallRecord, Event, JobRecord, JournalError, ReleaseRecord};
+
+/// What the API asks of the rest of the deployer.
+#[async_trait]
+pub trait Deployments: Send + Sync {
+    /// Accepts a deployment: the job is durable when this returns. A request with an idempotency key that was
+    /// seen before gives the earlier job back.
+    async fn submit(
+        &self,
+        request: DeployRequest,
+        idempotency_key: Option<String>,
+        actor: Actor,
+    ) -> Result<JobRecord, Refusal>;
+
+    async fn job(&self, id: &str) -> Result<Option<CurrentJob>, Refusal>;
+
+    /// Goes back to the release before the live one of the job's service, or to `release`, and waits for the
+    /// end. The record is of the new job, and it is over. Dropping the future only stops the waiting.
+    async fn rollback(&self, id: &str, release: Option<String>, actor: Actor) -> Result<JobRecord, Refusal>;
+
+    /// Asks a job to end. It may still be ending when this returns.
+    async fn cancel(&self, id: &str, actor: Actor) -> Result<JobRecord, Refusal>;
+
+    /// A service's jobs, newest first, only ones that are older than the job `before`. None for a service
+    /// that was never seen.
+    async fn history(
+        &self,
+        service: &str,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Option<Vec<JobRecord>>, Refusal>;
+
+    /// A job's events after a sequence number, oldest first. None are there for a job that is not known.
+    async fn events(&self, id: &str, after: u64, limit: u32) -> Result<Vec<Event>, Refusal>;
+
+    /// Changes whenever an event was appended to any job.
+    fn watch(&self) -> watch::Receiver<u64>;
+
+    /// What a job's plugins asked the host to do.
+    async fn calls(&self, id: &str) -> Result<Vec<CallRecord>, Refusal>;
+
+    /// A service's releases on the target, newest first. None for a service that was never seen.
+    async fn releases(&self, service: &str) -> Result<Option<Vec<ReleaseRecord>>, Refusal>;
+
+    async fn health(&self) -> Health;
+
+    async fn capabilities(&self) -> Capabilities;
+
+    /// How many jobs there are by status.
+    async fn counts(&self) -> Result<Vec<(String, u64)>, Refusal>;
+}
+
+/// A deployment that is asked for. Its shape is right: every field has its type and its range. Whether it can
+/// be done (a path inside the root, a method that plugins provide) is not looked at yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeployRequest {
+    pub service_path: String,
+    pub service_name: String,
+    pub droplet_id: Option<u64>,
+    pub service_port: u16,
+    pub deployment_method: String,
+    pub environment: Environment,
+    pub auto_register: bool,
+    pub verification_job_id: Option<String>,
+}
+
+/// Environment variables with their values. `Debug` shows the names only, so that no log has a value by
+/// accident.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct CurrentJob {
+    pub record: JobRecord,
+    /// How far the phase that runs is, if it says so.
+    pub progress: Option<Value>,
+}
+
+/// Whether the deployer can do its work now. An `Err` says what is wrong.
+#[derive(Clone, Debug)]
+pub struct Health {
+    pub ssh: Result<(), String>,
+    /// None where no registry is set.
+    pub registry: Option<Result<(), String>>,
+    pub journal: Result<(), String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Capabilities {
+    /// The names that `deployment_method` may have: those that both a `build` and a `start` plugin answer to.
+    pub methods: Vec<String>,
+    pub plugins: Vec<PluginSummary>,
+    /// Files in the plugins' folder that are no plugins for this deployer.
+    pub refused: Vec<RefusedPlugin>,
+    /// As in `root@203.0.113.7:22`.
+    pub target: String,
+    pub registry: Option<String>,
+    pub limits: JobLimits,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PluginSummary {
+    pub name: String,
+    pub version: String,
+    pub summary: String,
+    /// What it exports: `build`, `start`.
+    pub phases: Vec<String>,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct RefusedPlugin {
+    pub file: String,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct JobLimits {
+    pub job_timeout_seconds: u64,
+    pub retention_days: u32,
+}
+
+/// Why something that was asked for is not done.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    #[error("{}", Listed(.0))]
+    Invalid(Vec<FieldProblem>),
+    #[error("{detail}")]
+    NotFound { detail: String, hint: String },
+    /// The request is right, and what is there now speaks against it.
+    #[error("{detail}")]
+    Conflict {
+        /// Stable, for programs: `no-previous-release`.
+        code: &'static str,
+        detail: String,
+        hint: String,
+    },
+    /// It may work later: the deployer is stopping.
+    #[error("{detail}")]
+    Unavailable { detail: String, hint: String },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// What is wrong with one field of a request. It never has an environment variable's value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldProblem {
+    /// As the request has it: `service_port`, `environment_vars.API_KEY`.
+    pub field: String,
+    pub message: String,
+}
+
+impl FieldProblem {
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        FieldProblem { field: field.into(), message: message.into() }
+    }
+}
+
+struct Listed<'a>(&'a [FieldProblem]);
+
+impl std::fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{}: {}", problem.field, problem.message)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,374 @@
+//! What requests and responses look like on the wire, for the server and for the command line. Fields stand in
+//! the order that callers read them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::service::{CurrentJob, JobLimits, PluginSummary, RefusedPlugin};
+use crate::job::state::{Aftermath, JobState, JobStatus, Phase, PhaseStatus};
+use crate::journal::{
+    Failure, JobKind, JobRecord, PhaseRecord, Registration, ReleaseRecord, Standing, time_text,
+};
+
+/// The largest body that is read.
+pub const BODY_LIMIT: usize = 1024 * 1024;
+/// The longest value of one environment variable, in bytes.
+pub const VALUE_LIMIT: usize = 128 * 1024;
+pub const HISTORY_DEFAULT: u32 = 50;
+pub const HISTORY_LIMIT: u32 = 500;
+
+/// The answer to `POST /deploy`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Accepted {
+    pub deploy_job_id: String,
+    pub service_name: String,
+    pub status: JobStatus,
+    pub created_at: String,
+}
+
+/// The answer to `GET /deploy/{id}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Job {
+    pub deploy_job_id: String,
+    pub service_name: String,
+    pub service_path: String,
+    pub status: JobStatus,
+    pub droplet_id: Option<u64>,
+    pub service_port: u16,
+    pub service_url: String,
+    pub deployment_method: String,
+    pub phases: Vec<JobPhase>,
+    pub registration: Option<JobRegistration>,
+    pub started_at: Option<String>,
+    pub completed_at: Option<String>,
+    pub duration_seconds: Option<f64>,
+    /// Null until the job is over.
+    pub success: Option<bool>,
+    pub error: Option<String>,
+
+    pub kind: JobKind,
+    pub release: String,
+    pub previous_release: Option<String>,
+    /// What runs now that the job is over, in words.
+    pub outcome: Option<String>,
+    /// The same for programs, where the job did not complete.
+    pub aftermath: Option<String>,
+    pub failure: Option<Failure>,
+    pub progress: Option<Value>,
+    pub target: String,
+    pub created_at: String,
+    pub requested_by: String,
+    pub requested_from: String,
+    pub cancelled_by: Option<String>,
+    pub verification_job_id: Option<String>,
+    pub auto_register: bool,
+    /// Names only.
+    pub environment: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct JobPhase {
+    pub phase: Phase,
+    pub status: PhaseStatus,
+    pub started_at: Option<String>,
+    pub completed_at: Option<String>,
+    pub duration_seconds: Option<f64>,
+    pub details: Value,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct JobRegistration {
+    pub droplet_id: Option<u64>,
+    pub service_name: String,
+    pub endpoint: String,
+    pub registered_at: String,
+    pub registry_response: Value,
+}
+
+/// One of `GET /releases/{service}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Release {
+    pub release: String,
+    pub service_name: String,
+    pub standing: Standing,
+    pub deploy_job_id: String,
+    pub deployment_method: String,
+    pub service_port: u16,
+    pub created_at: String,
+    pub target: String,
+    /// Names only.
+    pub environment: Vec<String>,
+    pub files: Option<Value>,
+    pub artifact: Option<Value>,
+    pub instance: Option<Value>,
+    pub plugins: Value,
+}
+
+/// The answer to `GET /health`.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    pub status: &'static str,
+    pub ssh_status: String,
+    pub registry_status: String,
+    pub journal_status: String,
+}
+
+/// The answer to `GET /capabilities`.
+#[derive(Debug, Serialize)]
+pub struct Capabilities {
+    pub methods: Vec<String>,
+    pub features: Vec<&'static str>,
+    pub plugins: Vec<PluginSummary>,
+    /// Files in the plugins folder that this deployer cannot use, with the reason.
+    pub refused_plugins: Vec<RefusedPlugin>,
+    pub limits: Limits,
+    pub server: Server,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Limits {
+    #[serde(flatten)]
+    pub jobs: JobLimits,
+    pub request_bytes: usize,
+    pub environment_value_bytes: usize,
+    pub history_page: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Server {
+    pub name: &'static str,
+    pub version: &'static str,
+    pub target: String,
+    pub registry: Option<String>,
+}
+
+/// The answer to `GET /state`.
+#[derive(Debug, Serialize)]
+pub struct State {
+    pub status: &'static str,
+    pub version: &'static str,
+    pub uptime_seconds: u64,
+    pub started_at: String,
+    /// How many jobs there are by status.
+    pub jobs: Map<String, Value>,
+}
+
+/// The answer to `GET /dependencies`.
+#[derive(Debug, Serialize)]
+pub struct Dependencies {
+    pub required: Vec<Dependency>,
+    pub optional: Vec<Dependency>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Dependency {
+    pub name: &'static str,
+    pub address: Option<String>,
+    pub status: String,
+    pub available: bool,
+}
+
+/// What a service of the ecosystem tells this one with `POST /message`.
+#[derive(Debug, PartialEq)]
+pub struct Message {
+    pub trace_id: String,
+    pub source: String,
+    pub kind: MessageKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageKind {
+    Status,
+    Event,
+    Command,
+    Query,
+}
+
+#[derive(Debug, Serialize)]
+pub struct MessageReceived {
+    pub received: bool,
+    pub trace_id: String,
+    pub message_type: MessageKind,
+    pub timestamp: String,
+    pub detail: &'static str,
+}
+
+impl Accepted {
+    pub fn of(job: &JobRecord) -> Self {
+        Accepted {
+            deploy_job_id: job.id.clone(),
+            service_name: job.service.clone(),
+            status: job.state.status(),
+            created_at: time_text(job.created_at),
+        }
+    }
+}
+
+impl Job {
+    pub fn of(current: CurrentJob) -> Self {
+        let CurrentJob { record: job, progress } = current;
+        let registered = job.registration.as_ref().and_then(|registration| registration.droplet_id);
+        Job {
+            service_url: service_url(&job.target, job.request.service_port),
+            droplet_id: registered.or(job.request.droplet_id),
+            success: success(&job.state),
+            outcome: outcome(&job),
+            aftermath: aftermath(&job.state).map(str::to_owned),
+            duration_seconds: seconds(job.started_at, job.completed_at),
+            deploy_job_id: job.id,
+            service_name: job.service,
+            service_path: job.request.service_path,
+            status: job.state.status(),
+            service_port: job.request.service_port,
+            deployment_method: job.method,
+            phases: job.phases.into_iter().map(JobPhase::of).collect(),
+            registration: job.registration.map(JobRegistration::of),
+            started_at: job.started_at.map(time_text),
+            completed_at: job.completed_at.map(time_text),
+            error: job.error.as_ref().map(ToString::to_string),
+            kind: job.kind,
+            release: job.release,
+            previous_release: job.previous.map(|release| release.id),
+            failure: job.error,
+            progress,
+            target: job.target,
+            created_at: time_text(job.created_at),
+            requested_by: job.request.actor.name,
+            requested_from: job.request.actor.from,
+            cancelled_by: job.cancelled_by,
+            verification_job_id: job.request.verification_job_id,
+            auto_register: job.request.auto_register,
+            environment: job.request.environment.into_iter().map(|variable| variable.name).collect(),
+        }
+    }
+
+    pub fn of_record(record: JobRecord) -> Self {
+        Job::of(CurrentJob { record, progress: None })
+    }
+}
+
+impl JobPhase {
+    fn of(record: PhaseRecord) -> Self {
+        JobPhase {
+            phase: record.phase,
+            status: record.status,
+            started_at: record.started_at.map(time_text),
+            completed_at: record.completed_at.map(time_text),
+            duration_seconds: seconds(record.started_at, record.completed_at),
+            details: record.details,
+            error: record.error.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+impl JobRegistration {
+    fn of(registration: Registration) -> Self {
+        JobRegistration {
+            droplet_id: registration.droplet_id,
+            service_name: registration.service_name,
+            endpoint: registration.endpoint,
+            registered_at: time_text(registration.registered_at),
+            registry_response: registration.registry_response,
+        }
+    }
+}
+
+impl Release {
+    pub fn of(release: ReleaseRecord) -> Self {
+        Release {
+            release: release.id,
+            service_name: release.service,
+            standing: release.standing,
+            deploy_job_id: release.job,
+            deployment_method: release.method,
+            service_port: release.port,
+            created_at: time_text(release.created_at),
+            target: release.target,
+            environment: release.environment.into_iter().map(|variable| variable.name).collect(),
+            files: release.files,
+            artifact: release.artifact,
+            instance: release.instance,
+            plugins: release.plugins,
+        }
+    }
+}
+
+/// Where a service answers on a target that is written as `user@host:22`.
+fn service_url(target: &str, port: u16) -> String {
+    let address = target.rsplit_once('@').map_or(target, |(_, address)| address);
+    let host = match address.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(host, _)| host),
+        None => match address.rsplit_once(':') {
+            // More than one colon and no brackets: an IPv6 address without a port.
+            Some((host, _)) if !host.contains(':') => host,
+            _ => address,
+        },
+    };
+    if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
+}
+
+fn success(state: &JobState) -> Option<bool> {
+    match state {
+        JobState::Pending | JobState::Running(_) | JobState::Unwinding(_) => None,
+        JobState::Completed => Some(true),
+        JobState::Failed(_) | JobState::Cancelled(_) => Some(false),
+    }
+}
+
+fn outcome(job: &JobRecord) -> Option<String> {
+    match &job.state {
+        JobState::Pending | JobState::Running(_) => None,
+        JobState::Unwinding(phase) => Some(format!("{phase} did not pass; what ran before is brought back")),
+        JobState::Completed => Some(format!("release {} serves", job.release)),
+        JobState::Failed(aftermath) | JobState::Cancelled(aftermath) => Some(aftermath.to_string()),
+    }
+}
+
+fn aftermath(state: &JobState) -> Option<&'static str> {
+    match state {
+        JobState::Pending | JobState::Running(_) | JobState::Unwinding(_) | JobState::Completed => None,
+        JobState::Failed(aftermath) | JobState::Cancelled(aftermath) => Some(match aftermath {
+            Aftermath::Untouched => "untouched",
+            Aftermath::Restored(_) => "restored",
+            Aftermath::NothingBefore => "nothing_before",
+            Aftermath::NotRestored(_) => "not_restored",
+        }),
+    }
+}
+
+/// From one time to the other, in seconds; none while it lasts.
+fn seconds(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<f64> {
+    let milliseconds = to?.as_millisecond().saturating_sub(from?.as_millisecond()).max(0);
+    // A job's milliseconds are far below 2^52, so nothing is lost.
+    #[allow(clippy::cast_precision_loss, reason = "see above")]
+    Some(milliseconds as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_answers_on_the_targets_host() {
+        let check = |target: &str, expect: &str| assert_eq!(service_url(target, 8001), expect, "{target}");
+        check("root@203.0.113.7:22", "http://203.0.113.7:8001");
+        check("deploy@example.com", "http://example.com:8001");
+        check("example.com:2222", "http://example.com:8001");
+        check("root@[2001:db8::1]:22", "http://[2001:db8::1]:8001");
+        check("root@2001:db8::1", "http://[2001:db8::1]:8001");
+    }
+
+    #[test]
+    fn durations_are_seconds_and_absent_until_the_end() {
+        let at = |text: &str| text.parse::<Timestamp>().ok();
+        let start = at("2026-01-01T00:00:00.250Z");
+        assert_eq!(seconds(start, at("2026-01-01T00:00:01.500Z")), Some(1.25));
+        assert_eq!(seconds(start, None), None);
+        assert_eq!(seconds(None, start), None);
+        // A clock that was set back is no negative duration.
+        assert_eq!(seconds(at("2026-01-01T00:00:01Z"), at("2026-01-01T00:00:00Z")), Some(0.0));
+    }
+}

@@ -1,0 +1,20 @@
+//! A job's life, from its acceptance to its end.
+//!
+//! `state` says which states there are, and is pure. `release` chooses what to go back to, and is pure.
+//! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one
+//! plugin's turn, `unwind` brings back what ran before, `recorder` writes down
+//! what plugins do. `supervisor` owns the jobs that live: their queues, their cancelling, their resuming.
+
+mod flow;
+mod phases;
+mod recorder;
+pub mod release;
+mod runner;
+pub mod state;
+mod step;
+mod submission;
+mod supervisor;
+mod unwind;
+
+pub use release::ReleaseIds;
+pub use supervisor::{Host, Jobs, Supervisor};

@@ -1,0 +1,197 @@
+//! What a job does in each phase: which plugins it calls, and what it keeps of their answers.
+
+use serde_json::{Value, json};
+
+use super::flow;
+use super::runner::{Runner, Stop};
+use super::state::Phase;
+use crate::journal::{Failure, Fault, JobKind, Registration, ReleaseRecord, now};
+use crate::stage::{Artifact, Files, Finding, Instance, Occasion, Outcome, Publication, Severity, Verdict};
+
+impl Runner {
+    pub(in crate::job) async fn validation(&mut self) -> Result<Value, Stop> {
+        let mut findings: Vec<Finding> = Vec::new();
+        for (index, planned) in self.planned(Phase::Validation).into_iter().enumerate() {
+            let deployment = self.deployment(&planned);
+            let found: Vec<Finding> = self
+                .step(&format!("validation/{index}"), &planned, "validate", |stage, context| async move {
+                    stage.validate(context, &deployment).await
+                })
+                .await?;
+            findings.extend(found);
+        }
+        let failed: Vec<&Finding> =
+            findings.iter().filter(|finding| finding.severity == Severity::Failed).collect();
+        let details = json!({ "findings": findings });
+        if failed.is_empty() {
+            return Ok(details);
+        }
+        let seen: Vec<String> =
+            failed.iter().map(|finding| format!("{}: {}", finding.check, finding.message)).collect();
+        let next: Vec<&str> =
+            failed.iter().map(|finding| finding.next.as_str()).filter(|next| !next.is_empty()).collect();
+        let failure = Failure {
+            fault: Fault::Request,
+            plugin: None,
+            attempted: "pass Validation".into(),
+            seen: seen.join("; "),
+            next: next.join("; "),
+        };
+        Err(Stop::Failed { failure: Box::new(failure), details })
+    }
+
+    pub(in crate::job) async fn transfer(&mut self) -> Result<Value, Stop> {
+        let planned = self.one(Phase::Transfer)?;
+        let deployment = self.deployment(&planned);
+        let files: Files = self
+            .step("transfer/0", &planned, "transfer", |stage, context| async move {
+                stage.transfer(context, &deployment).await
+            })
+            .await?;
+        let details = json!(files);
+        self.release.files = Some(details.clone());
+        self.host.journal.put_release(&self.release).await?;
+        Ok(details)
+    }
+
+    pub(in crate::job) async fn build(&mut self) -> Result<Value, Stop> {
+        let planned = self.one(Phase::Build)?;
+        let deployment = self.deployment(&planned);
+        let files: Files = self.made(self.release.files.as_ref(), "files")?;
+        let artifact: Artifact = self
+            .step("build/0", &planned, "build", |stage, context| async move {
+                stage.build(context, &deployment, &files).await
+            })
+            .await?;
+        let details = json!(artifact);
+        self.release.artifact = Some(details.clone());
+        self.host.journal.put_release(&self.release).await?;
+        Ok(details)
+    }
+
+    pub(in crate::job) async fn start(&mut self) -> Result<Value, Stop> {
+        let planned = self.one(Phase::StartService)?;
+        let deployment = self.deployment(&planned);
+        let artifact: Artifact = self.made(self.release.artifact.as_ref(), "artifact")?;
+        let instance: Instance = self
+            .step("start/0", &planned, "start", |stage, context| async move {
+                stage.start(context, &deployment, &artifact).await
+            })
+            .await?;
+        let details = json!(instance);
+        self.release.instance = Some(details.clone());
+        self.host.journal.put_release(&self.release).await?;
+        Ok(details)
+    }
+
+    /// Probes the new instance. When it is what callers need, that is the point of no return: it is made the
+    /// one, and nothing later takes it down.
+    pub(in crate::job) async fn verify(&mut self) -> Result<Value, Stop> {
+        let instance: Instance = self.made(self.release.instance.as_ref(), "instance")?;
+        let mut details = self.verdicts("verify", &instance, None).await?;
+        let mut warnings = Vec::new();
+        if let Err(stop) = self.promote(&instance).await {
+            match stop {
+                Stop::Journal(error) => return Err(Stop::Journal(error)),
+                Stop::Failed { failure, .. } => warnings.push(failure.to_string()),
+                Stop::Cancelled => warnings.push("cancelled while the old instance was retired".into()),
+            }
+        }
+        if let Err(error) = self.switch_current().await {
+            warnings.push(error);
+        }
+        self.host.journal.promote(&self.release).await?;
+        if let (Some(details), false) = (details.as_object_mut(), warnings.is_empty()) {
+            details.insert("warnings".into(), json!(warnings));
+        }
+        Ok(details)
+    }
+
+    /// Runs the verify steps against an instance of this release, or of the one that was brought back.
+    pub(in crate::job) async fn verdicts(
+        &mut self,
+        key: &str,
+        instance: &Instance,
+        of: Option<&ReleaseRecord>,
+    ) -> Result<Value, Stop> {
+        let mut summaries = Vec::new();
+        for (index, planned) in self.planned(Phase::VerifyHealth).into_iter().enumerate() {
+            let mut deployment = self.deployment(&planned);
+            if let Some(release) = of {
+                deployment.release = release.id.clone();
+                deployment.layout = flow::layout(&self.host.root, &release.service, &release.id);
+            }
+            let given = instance.clone();
+            let verdict: Verdict = self
+                .step(&format!("{key}/{index}"), &planned, "verify", |stage, context| async move {
+                    stage.verify(context, &deployment, &given).await
+                })
+                .await?;
+            let passed = verdict.outcome == Outcome::Passed;
+            let seen = verdict.summary.clone();
+            summaries.push(json!({
+                "plugin": planned.plugin, "summary": verdict.summary, "probes": verdict.probes,
+            }));
+            if !passed {
+                let last_words = self.last_words(instance).await;
+                let failure = Failure {
+                    fault: Fault::Target,
+                    plugin: Some(planned.plugin.clone()),
+                    attempted: format!("find {} healthy", self.job.service),
+                    seen,
+                    next: "read the service's last log lines and the probes in this phase's details".into(),
+                };
+                let details = json!({ "checks": summaries, "last_log_lines": last_words });
+                return Err(Stop::Failed { failure: Box::new(failure), details });
+            }
+        }
+        Ok(json!({ "checks": summaries }))
+    }
+
+    pub(in crate::job) async fn promote(&mut self, instance: &Instance) -> Result<(), Stop> {
+        let planned = self.one(Phase::StartService)?;
+        let deployment = self.deployment(&planned);
+        let given = instance.clone();
+        self.step("promote", &planned, "promote", |stage, context| async move {
+            stage.promote(context, &deployment, &given).await
+        })
+        .await
+    }
+
+    pub(in crate::job) async fn register(&mut self) -> Result<Value, Stop> {
+        let droplet = match self.job.request.droplet_id {
+            Some(id) => Some(id),
+            None => self.host.journal.droplet_id(&self.job.service).await?,
+        };
+        let endpoint = self.host.service_url(self.job.request.service_port);
+        let occasion = match self.job.kind {
+            JobKind::Deploy => Occasion::Deployed,
+            JobKind::Rollback => Occasion::RolledBack,
+        };
+        let mut last = json!({});
+        for (index, planned) in self.planned(Phase::Register).into_iter().enumerate() {
+            let deployment = self.deployment(&planned);
+            let publication = Publication { occasion, droplet_id: droplet, endpoint: endpoint.clone() };
+            let registration: crate::stage::Registration = self
+                .step(&format!("register/{index}"), &planned, "register", |stage, context| async move {
+                    stage.register(context, &deployment, &publication).await
+                })
+                .await?;
+            if let Some(id) = registration.droplet_id {
+                self.host.journal.set_droplet_id(&self.job.service, id).await?;
+            }
+            let response = serde_json::from_str(&registration.response)
+                .unwrap_or_else(|_| Value::String(registration.response.clone()));
+            let record = Registration {
+                droplet_id: registration.droplet_id,
+                service_name: self.job.service.clone(),
+                endpoint: registration.endpoint,
+                registered_at: now(),
+                registry_response: response,
+            };
+            last = json!({ "droplet_id": record.droplet_id, "endpoint": record.endpoint });
+            self.job.registration = Some(record);
+        }
+        Ok(last)
+    }
+}

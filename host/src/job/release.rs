@@ -1,0 +1,144 @@
+//! Releases: their ids, and which one to go back to. Pure.
+
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+
+use crate::journal::{ReleaseRecord, Standing};
+
+/// Ids of releases: the time in UTC to the millisecond, so that they sort by age and people can read them.
+/// They are valid in file names, image tags and unit names.
+#[derive(Default)]
+pub struct ReleaseIds {
+    last: Mutex<Option<Timestamp>>,
+}
+
+impl ReleaseIds {
+    /// A new id: later than all that this one gave before.
+    pub fn next(&self, now: Timestamp) -> String {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let millisecond = std::time::Duration::from_millis(1);
+        let at = match *last {
+            Some(last) if last >= now => last.checked_add(millisecond).unwrap_or(now),
+            _ => now,
+        };
+        *last = Some(at);
+        let time = at.strftime("%Y%m%d-%H%M%S").to_string();
+        format!("{time}-{:03}", at.subsec_millisecond())
+    }
+}
+
+/// Why there is no release to go back to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoWayBack {
+    /// Nothing of this service runs.
+    NothingRuns,
+    /// The one that runs is the oldest that is still there.
+    NothingBefore { live: String },
+    /// The one that was asked for is not there, or was bad.
+    Unfit { wanted: String, because: &'static str },
+}
+
+/// The release that runs now.
+pub fn live(releases: &[ReleaseRecord]) -> Option<&ReleaseRecord> {
+    releases.iter().find(|release| release.standing == Standing::Live)
+}
+
+/// The release that a rollback takes: the one that was asked for, or the newest that is older than the one
+/// that runs. So a second rollback goes one further back.
+///
+/// # Errors
+/// When there is none.
+pub fn way_back<'a>(
+    releases: &'a [ReleaseRecord],
+    wanted: Option<&str>,
+) -> Result<&'a ReleaseRecord, NoWayBack> {
+    let live = live(releases).ok_or(NoWayBack::NothingRuns)?;
+    let Some(wanted) = wanted else {
+        return releases
+            .iter()
+            .filter(|release| release.standing == Standing::Retired && release.id < live.id)
+            .max_by(|a, b| a.id.cmp(&b.id))
+            .ok_or_else(|| NoWayBack::NothingBefore { live: live.id.clone() });
+    };
+    let unfit = |because| NoWayBack::Unfit { wanted: wanted.into(), because };
+    let release = releases
+        .iter()
+        .find(|release| release.id == wanted)
+        .ok_or_else(|| unfit("there is no such release"))?;
+    match release.standing {
+        Standing::Retired => Ok(release),
+        Standing::Live => Err(unfit("it is the one that runs")),
+        Standing::Bad => Err(unfit("it failed when it was deployed")),
+        Standing::Candidate => Err(unfit("it was never verified")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::now;
+    use serde_json::json;
+
+    fn releases(standings: &[(&str, Standing)]) -> Vec<ReleaseRecord> {
+        standings
+            .iter()
+            .map(|(id, standing)| ReleaseRecord {
+                service: "shop".into(),
+                target: "root@server:22".into(),
+                id: (*id).into(),
+                job: "deploy-1".into(),
+                standing: *standing,
+                method: "docker".into(),
+                port: 8001,
+                environment: vec![],
+                environment_digest: String::new(),
+                files: None,
+                artifact: None,
+                instance: None,
+                plugins: json!({}),
+                created_at: now(),
+            })
+            .collect()
+    }
+
+    fn check(standings: &[(&str, Standing)], wanted: Option<&str>, expect: Result<&str, NoWayBack>) {
+        let releases = releases(standings);
+        let found = way_back(&releases, wanted).map(|release| release.id.as_str());
+        assert_eq!(found, expect, "{standings:?} {wanted:?}");
+    }
+
+    #[test]
+    fn the_way_back() {
+        use Standing::{Bad, Candidate, Live, Retired};
+        check(&[], None, Err(NoWayBack::NothingRuns));
+        check(&[("a", Live)], None, Err(NoWayBack::NothingBefore { live: "a".into() }));
+        check(&[("b", Live), ("a", Retired)], None, Ok("a"));
+        check(&[("c", Live), ("b", Bad), ("a", Retired)], None, Ok("a"));
+        // After a rollback from c to b, the next one goes to a, and not to c again.
+        check(&[("c", Retired), ("b", Live), ("a", Retired)], None, Ok("a"));
+        check(
+            &[("c", Retired), ("b", Retired), ("a", Live)],
+            None,
+            Err(NoWayBack::NothingBefore { live: "a".into() }),
+        );
+        check(&[("c", Retired), ("b", Live), ("a", Retired)], Some("c"), Ok("c"));
+        for (standing, because) in [
+            (Live, "it is the one that runs"),
+            (Bad, "it failed when it was deployed"),
+            (Candidate, "it was never verified"),
+        ] {
+            let unfit = NoWayBack::Unfit { wanted: "b".into(), because };
+            check(&[("b", standing), ("a", Live)], Some("b"), Err(unfit));
+        }
+    }
+
+    #[test]
+    fn ids_sort_by_time_and_never_repeat() {
+        let ids = ReleaseIds::default();
+        let at: Timestamp = "2026-11-24T03:15:00.999Z".parse().unwrap();
+        assert_eq!(ids.next(at), "20261124-031500-999");
+        assert_eq!(ids.next(at), "20261124-031501-000");
+        assert_eq!(ids.next(at), "20261124-031501-001");
+    }
+}

@@ -1,0 +1,297 @@
+//! Takes one job through its phases. Intent before effect: what begins is in the journal before it begins,
+//! and what the journal already has as done is not done again. So a first run and one that goes on after a
+//! crash are the same code.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::flow;
+use super::release;
+use super::state::{self, Aftermath, JobEvent, JobState, Phase, PhaseStatus};
+use super::supervisor::{Host, LiveJob};
+use crate::capability::{EnvironmentSource, Redactor, Secret};
+use crate::journal::{
+    Failure, Fault, JobKind, JobRecord, JournalError, PhaseUpdate, ReleaseRecord, Standing, StepRecord, now,
+};
+use crate::pipeline::Plan;
+use crate::stage::Snapshot;
+
+/// One job on its way.
+pub(super) struct Runner {
+    pub host: Arc<Host>,
+    pub live: Arc<LiveJob>,
+    pub job: JobRecord,
+    pub plan: Plan,
+    pub plugins: Arc<Snapshot>,
+    /// What earlier runs of this job have done.
+    pub done: Vec<StepRecord>,
+    pub environment: EnvironmentSource,
+    pub redactor: Redactor,
+    pub release: ReleaseRecord,
+}
+
+/// Why a step or a phase did not come to its end.
+pub(super) enum Stop {
+    Failed {
+        failure: Box<Failure>,
+        details: Value,
+    },
+    Cancelled,
+    /// What happens cannot be recorded, so nothing more must happen.
+    Journal(JournalError),
+}
+
+impl From<JournalError> for Stop {
+    fn from(error: JournalError) -> Self {
+        Stop::Journal(error)
+    }
+}
+
+/// Runs a job to its end, from its beginning or from where it was cut off.
+///
+/// # Errors
+/// When the journal cannot record. The job then stays as it is, for the next start.
+pub(super) async fn run(host: Arc<Host>, live: Arc<LiveJob>, job: JobRecord) -> Result<(), JournalError> {
+    match Runner::prepare(host.clone(), live, job.clone()).await {
+        Ok(mut runner) => runner.drive().await,
+        Err(Stop::Journal(error)) => Err(error),
+        Err(Stop::Failed { failure, .. }) => end_unstarted(&host, job, *failure).await,
+        Err(Stop::Cancelled) => Ok(()),
+    }
+}
+
+/// A job that could not even be prepared has touched nothing, unless an earlier run had.
+async fn end_unstarted(host: &Host, mut job: JobRecord, failure: Failure) -> Result<(), JournalError> {
+    let touched = !matches!(
+        job.state,
+        JobState::Pending | JobState::Running(Phase::Validation | Phase::Transfer | Phase::Build)
+    );
+    let aftermath = match &job.previous {
+        Some(previous) if touched => Aftermath::NotRestored(previous.id.clone()),
+        _ => Aftermath::Untouched,
+    };
+    job.state = JobState::Failed(aftermath);
+    job.error = Some(failure);
+    job.completed_at = Some(now());
+    host.journal.set_state(&job).await
+}
+
+impl Runner {
+    async fn prepare(host: Arc<Host>, live: Arc<LiveJob>, mut job: JobRecord) -> Result<Self, Stop> {
+        let plan: Plan = flow::value(&job.plan).ok_or_else(|| {
+            fail(Fault::Host, "read the job's plan", "it was written by another version", "deploy again")
+        })?;
+        let done = host.journal.steps(&job.id).await?;
+        let releases = host.journal.releases(&job.service, &job.target).await?;
+        if job.started_at.is_none() {
+            job.previous = release::live(&releases).cloned();
+            host.journal.set_previous(&job.id, job.previous.as_ref()).await?;
+        }
+        let values = match host.journal.sealed(&job.id).await? {
+            Some(sealed) => Some(host.seal.unseal(&job.id, &sealed).map_err(|error| {
+                fail(Fault::Host, "open the job's environment", &error.to_string(), "deploy again")
+            })?),
+            None => None,
+        };
+        let release = match releases.into_iter().find(|release| release.id == job.release) {
+            Some(release) => release,
+            None => ReleaseRecord {
+                service: job.service.clone(),
+                target: job.target.clone(),
+                id: job.release.clone(),
+                job: job.id.clone(),
+                standing: Standing::Candidate,
+                method: job.method.clone(),
+                port: job.request.service_port,
+                environment: job.request.environment.clone(),
+                environment_digest: host.seal.digest(values.as_ref().unwrap_or(&BTreeMap::new())),
+                files: None,
+                artifact: None,
+                instance: None,
+                plugins: plan.steps.iter().map(|step| (step.plugin.clone(), json!(step.digest))).collect(),
+                created_at: job.created_at,
+            },
+        };
+        let environment = match values {
+            Some(values) => EnvironmentSource::Held(Arc::new(
+                values.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
+            )),
+            None => EnvironmentSource::OnTarget,
+        };
+        let redactor = Redactor::new(&environment);
+        let plugins = host.catalog.snapshot().await;
+        Ok(Runner { host, live, job, plan, plugins, done, environment, redactor, release })
+    }
+
+    async fn drive(&mut self) -> Result<(), JournalError> {
+        if self.job.started_at.is_none() {
+            self.job.started_at = Some(now());
+        }
+        if let JobState::Unwinding(phase) = self.job.state {
+            return self.unwind(phase).await;
+        }
+        if self.job.kind == JobKind::Deploy {
+            self.host.journal.put_release(&self.release).await?;
+        }
+        let deadline = Instant::now() + self.plan.job_timeout;
+        for phase in Phase::ALL {
+            let status = self.job.phase(phase).map_or(PhaseStatus::Pending, |record| record.status);
+            if matches!(status, PhaseStatus::Success | PhaseStatus::Skipped) {
+                continue;
+            }
+            self.enter(phase).await?;
+            match self.limited(phase, deadline).await {
+                Ok(details) => self.phase_ended(phase, PhaseStatus::Success, details, None).await?,
+                Err(Stop::Journal(error)) => return Err(error),
+                Err(stop) => {
+                    if self.stopped(phase, stop).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        // A job whose Register is skipped is complete all the same; the state machine asks for the phase.
+        self.advance(JobEvent::Entered(Phase::Register)).await?;
+        self.job.completed_at = Some(now());
+        self.advance(JobEvent::Completed).await
+    }
+
+    async fn enter(&mut self, phase: Phase) -> Result<(), JournalError> {
+        self.advance(JobEvent::Entered(phase)).await?;
+        let mut update = PhaseUpdate::new(phase, PhaseStatus::Running);
+        let known = self.job.phase(phase).and_then(|record| record.started_at);
+        update.started_at = known.or_else(|| Some(now()));
+        self.live.clear_progress();
+        self.set_phase(update).await
+    }
+
+    /// Runs a phase within its own limit of time and the job's.
+    async fn limited(&mut self, phase: Phase, deadline: Instant) -> Result<Value, Stop> {
+        let own = Instant::now() + self.plan.phase_timeout(phase);
+        // Past the point of no return, only the phase's own limit counts: a slow registry is no reason to
+        // call a healthy deployment failed.
+        let until = if phase == Phase::Register { own } else { own.min(deadline) };
+        let whose = if until == deadline {
+            ("job", self.plan.job_timeout)
+        } else {
+            ("phase", self.plan.phase_timeout(phase))
+        };
+        let work = async {
+            match phase {
+                Phase::Validation => self.validation().await,
+                Phase::Transfer => self.transfer().await,
+                Phase::Build => self.build().await,
+                Phase::StartService => self.start().await,
+                Phase::VerifyHealth => self.verify().await,
+                Phase::Register => self.register().await,
+            }
+        };
+        match tokio::time::timeout_at(until, work).await {
+            Ok(end) => end,
+            Err(_) => Err(fail(
+                Fault::Target,
+                &format!("finish {phase} in time"),
+                &format!("the {}'s limit of {:?} is over", whose.0, whose.1),
+                "see the log for what took so long, or raise the limit under [timeouts] in the pipeline",
+            )),
+        }
+    }
+
+    /// Records how a phase stopped, and ends or unwinds the job. False when the job goes on.
+    async fn stopped(&mut self, phase: Phase, stop: Stop) -> Result<bool, JournalError> {
+        let (failure, details) = match stop {
+            Stop::Failed { failure, details } => (*failure, details),
+            Stop::Cancelled => (self.cancelled(phase), json!({ "cancelled": true })),
+            Stop::Journal(error) => return Err(error),
+        };
+        self.phase_ended(phase, PhaseStatus::Failed, details, Some(failure.clone())).await?;
+        match phase {
+            Phase::Register => return Ok(false),
+            Phase::Validation | Phase::Transfer | Phase::Build => {
+                self.job.error = Some(failure);
+                if self.job.kind == JobKind::Deploy {
+                    self.mark_bad().await?;
+                }
+                self.finish(Aftermath::Untouched).await?;
+            }
+            Phase::StartService | Phase::VerifyHealth => {
+                self.job.error = Some(failure);
+                self.advance(JobEvent::UnwindingBegan).await?;
+                self.unwind(phase).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) async fn finish(&mut self, aftermath: Aftermath) -> Result<(), JournalError> {
+        self.job.completed_at = Some(now());
+        let event = if self.live.cancel.is_cancelled() {
+            JobEvent::Cancelled(aftermath)
+        } else {
+            JobEvent::Failed(aftermath)
+        };
+        self.advance(event).await
+    }
+
+    pub(super) async fn mark_bad(&mut self) -> Result<(), JournalError> {
+        self.release.standing = Standing::Bad;
+        self.host.journal.put_release(&self.release).await
+    }
+
+    fn cancelled(&self, phase: Phase) -> Failure {
+        let who = self.live.cancelled_by();
+        Failure {
+            fault: Fault::Request,
+            plugin: None,
+            attempted: format!("finish {phase}"),
+            seen: format!("cancelled by {who}"),
+            next: String::new(),
+        }
+    }
+
+    async fn advance(&mut self, event: JobEvent) -> Result<(), JournalError> {
+        match state::next(&self.job.state, &event) {
+            Ok(state) => self.job.state = state,
+            // The record must stay true, so the state stays; the defect is said where it can be seen.
+            Err(error) => tracing::error!(job = %self.job.id, %error),
+        }
+        self.host.journal.set_state(&self.job).await
+    }
+
+    async fn phase_ended(
+        &mut self,
+        phase: Phase,
+        status: PhaseStatus,
+        details: Value,
+        error: Option<Failure>,
+    ) -> Result<(), JournalError> {
+        let mut update = PhaseUpdate::new(phase, status);
+        update.completed_at = Some(now());
+        update.details = Some(details);
+        update.error = error;
+        self.set_phase(update).await
+    }
+
+    pub(super) async fn set_phase(&mut self, update: PhaseUpdate) -> Result<(), JournalError> {
+        self.host.journal.set_phase(&self.job.id, &update).await?;
+        if let Some(record) = self.job.phases.iter_mut().find(|record| record.phase == update.phase) {
+            record.status = update.status;
+            record.started_at = update.started_at.or(record.started_at);
+            record.completed_at = update.completed_at.or(record.completed_at);
+            if let Some(details) = update.details {
+                record.details = details;
+            }
+            record.error = update.error;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn fail(fault: Fault, attempted: &str, seen: &str, next: &str) -> Stop {
+    let failure =
+        Failure { fault, plugin: None, attempted: attempted.into(), seen: seen.into(), next: next.into() };
+    Stop::Failed { failure: Box::new(failure), details: json!({}) }
+}

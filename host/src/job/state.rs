@@ -1,0 +1,308 @@
+//! A job's states, and the one function that changes them: pure and total. No clock, no I/O.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The six phases, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    Validation,
+    Transfer,
+    Build,
+    #[serde(rename = "Start Service")]
+    StartService,
+    #[serde(rename = "Verify Health")]
+    VerifyHealth,
+    Register,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PhaseStatus {
+    Pending,
+    Running,
+    Success,
+    Failed,
+    Skipped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "detail")]
+pub enum JobState {
+    /// Accepted, and waiting for the service's earlier jobs.
+    Pending,
+    Running(Phase),
+    /// It failed or was cancelled in this phase, and what ran before is being brought back.
+    Unwinding(Phase),
+    /// The release serves.
+    Completed,
+    Failed(Aftermath),
+    Cancelled(Aftermath),
+}
+
+/// What runs on the target after a job that did not complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "aftermath", content = "release")]
+pub enum Aftermath {
+    /// The job had not touched what runs.
+    Untouched,
+    /// This release runs again, and was verified.
+    Restored(String),
+    /// There was no release before; nothing is left running.
+    NothingBefore,
+    /// This release should run, and could not be brought back, or does not verify.
+    NotRestored(String),
+}
+
+/// What callers see of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobStatus {
+    Pending,
+    Running,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+/// What can happen to a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEvent {
+    /// A phase begins, or begins again after a crash.
+    Entered(Phase),
+    /// A phase that may have touched what runs has failed, or was cancelled.
+    UnwindingBegan,
+    Completed,
+    Failed(Aftermath),
+    Cancelled(Aftermath),
+}
+
+#[derive(Debug, Error)]
+#[error("a job that is {state:?} cannot take {event:?}: this is a defect of the deployer, please report it")]
+pub struct IllegalEvent {
+    state: JobState,
+    event: JobEvent,
+}
+
+/// The one way from a state to the next.
+///
+/// # Errors
+/// When the event cannot happen in the state.
+pub fn next(state: &JobState, event: &JobEvent) -> Result<JobState, IllegalEvent> {
+    use JobEvent as E;
+    use JobState as S;
+    let illegal = || Err(IllegalEvent { state: state.clone(), event: event.clone() });
+    match (state, event) {
+        (S::Pending, E::Entered(phase)) => Ok(S::Running(*phase)),
+        (S::Pending, E::Cancelled(Aftermath::Untouched)) => Ok(S::Cancelled(Aftermath::Untouched)),
+        (S::Pending, E::Failed(Aftermath::Untouched)) => Ok(S::Failed(Aftermath::Untouched)),
+        (S::Pending, E::UnwindingBegan | E::Completed | E::Failed(_) | E::Cancelled(_)) => illegal(),
+
+        (S::Running(now), E::Entered(phase)) if phase >= now => Ok(S::Running(*phase)),
+        (S::Running(_), E::Entered(_)) => illegal(),
+        // Nothing that runs is touched before Start, and nothing takes a verified release down.
+        (S::Running(Phase::StartService | Phase::VerifyHealth), E::UnwindingBegan) => Ok(unwinding(state)),
+        (
+            S::Running(Phase::Validation | Phase::Transfer | Phase::Build | Phase::Register),
+            E::UnwindingBegan,
+        ) => illegal(),
+        (S::Running(Phase::Register), E::Completed) => Ok(S::Completed),
+        (
+            S::Running(
+                Phase::Validation
+                | Phase::Transfer
+                | Phase::Build
+                | Phase::StartService
+                | Phase::VerifyHealth,
+            ),
+            E::Completed,
+        ) => illegal(),
+        (S::Running(Phase::Validation | Phase::Transfer | Phase::Build), E::Failed(Aftermath::Untouched)) => {
+            Ok(S::Failed(Aftermath::Untouched))
+        }
+        (
+            S::Running(Phase::Validation | Phase::Transfer | Phase::Build),
+            E::Cancelled(Aftermath::Untouched),
+        ) => Ok(S::Cancelled(Aftermath::Untouched)),
+        (S::Running(_), E::Failed(_) | E::Cancelled(_)) => illegal(),
+
+        (S::Unwinding(_), E::UnwindingBegan) => Ok(state.clone()),
+        (S::Unwinding(_), E::Failed(Aftermath::Untouched) | E::Cancelled(Aftermath::Untouched)) => illegal(),
+        (S::Unwinding(_), E::Failed(aftermath)) => Ok(S::Failed(aftermath.clone())),
+        (S::Unwinding(_), E::Cancelled(aftermath)) => Ok(S::Cancelled(aftermath.clone())),
+        (S::Unwinding(_), E::Entered(_) | E::Completed) => illegal(),
+
+        (
+            S::Completed | S::Failed(_) | S::Cancelled(_),
+            E::Entered(_) | E::UnwindingBegan | E::Completed | E::Failed(_) | E::Cancelled(_),
+        ) => illegal(),
+    }
+}
+
+fn unwinding(state: &JobState) -> JobState {
+    match state {
+        JobState::Running(phase) | JobState::Unwinding(phase) => JobState::Unwinding(*phase),
+        JobState::Pending | JobState::Completed | JobState::Failed(_) | JobState::Cancelled(_) => {
+            state.clone()
+        }
+    }
+}
+
+impl Phase {
+    pub const ALL: [Phase; 6] = [
+        Phase::Validation,
+        Phase::Transfer,
+        Phase::Build,
+        Phase::StartService,
+        Phase::VerifyHealth,
+        Phase::Register,
+    ];
+
+    /// The name that callers see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Validation => "Validation",
+            Phase::Transfer => "Transfer",
+            Phase::Build => "Build",
+            Phase::StartService => "Start Service",
+            Phase::VerifyHealth => "Verify Health",
+            Phase::Register => "Register",
+        }
+    }
+
+    /// The name that pipelines use.
+    pub fn key(self) -> &'static str {
+        match self {
+            Phase::Validation => "validation",
+            Phase::Transfer => "transfer",
+            Phase::Build => "build",
+            Phase::StartService => "start",
+            Phase::VerifyHealth => "verify",
+            Phase::Register => "register",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Phase> {
+        Phase::ALL.into_iter().find(|phase| phase.name() == name)
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl JobState {
+    pub fn status(&self) -> JobStatus {
+        match self {
+            JobState::Pending => JobStatus::Pending,
+            JobState::Running(_) | JobState::Unwinding(_) => JobStatus::Running,
+            JobState::Completed => JobStatus::Completed,
+            JobState::Failed(_) => JobStatus::Failed,
+            JobState::Cancelled(_) => JobStatus::Cancelled,
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        match self {
+            JobState::Pending | JobState::Running(_) | JobState::Unwinding(_) => false,
+            JobState::Completed | JobState::Failed(_) | JobState::Cancelled(_) => true,
+        }
+    }
+}
+
+impl JobStatus {
+    pub fn name(self) -> &'static str {
+        match self {
+            JobStatus::Pending => "pending",
+            JobStatus::Running => "running",
+            JobStatus::Completed => "completed",
+            JobStatus::Failed => "failed",
+            JobStatus::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl PhaseStatus {
+    pub fn name(self) -> &'static str {
+        match self {
+            PhaseStatus::Pending => "pending",
+            PhaseStatus::Running => "running",
+            PhaseStatus::Success => "success",
+            PhaseStatus::Failed => "failed",
+            PhaseStatus::Skipped => "skipped",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<PhaseStatus> {
+        use PhaseStatus as P;
+        [P::Pending, P::Running, P::Success, P::Failed, P::Skipped].into_iter().find(|s| s.name() == name)
+    }
+}
+
+impl std::fmt::Display for Aftermath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Aftermath::Untouched => f.write_str("what runs was not touched"),
+            Aftermath::Restored(release) => write!(f, "release {release} restored and healthy"),
+            Aftermath::NothingBefore => f.write_str("there was no release before; nothing is left running"),
+            Aftermath::NotRestored(release) => {
+                write!(f, "RELEASE {release} COULD NOT BE BROUGHT BACK: the service may be down")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(state: JobState, event: JobEvent, expect: Option<JobState>) {
+        assert_eq!(next(&state, &event).ok(), expect, "{state:?} + {event:?}");
+    }
+
+    #[test]
+    fn the_ways_that_there_are() {
+        use JobEvent as E;
+        use JobState as S;
+        let restored = Aftermath::Restored("r1".into());
+        check(S::Pending, E::Entered(Phase::Validation), Some(S::Running(Phase::Validation)));
+        check(S::Pending, E::Entered(Phase::StartService), Some(S::Running(Phase::StartService)));
+        check(S::Pending, E::Completed, None);
+        check(S::Running(Phase::Build), E::Entered(Phase::Transfer), None);
+        check(S::Running(Phase::Build), E::Entered(Phase::Build), Some(S::Running(Phase::Build)));
+        check(S::Running(Phase::Build), E::UnwindingBegan, None);
+        check(S::Running(Phase::Build), E::Failed(restored.clone()), None);
+        check(
+            S::Running(Phase::Build),
+            E::Failed(Aftermath::Untouched),
+            Some(S::Failed(Aftermath::Untouched)),
+        );
+        check(S::Running(Phase::StartService), E::Failed(Aftermath::Untouched), None);
+        check(S::Running(Phase::VerifyHealth), E::UnwindingBegan, Some(S::Unwinding(Phase::VerifyHealth)));
+        check(S::Unwinding(Phase::VerifyHealth), E::Failed(restored.clone()), Some(S::Failed(restored)));
+        check(S::Running(Phase::Register), E::UnwindingBegan, None);
+        check(S::Running(Phase::Register), E::Failed(Aftermath::NothingBefore), None);
+        check(S::Running(Phase::Register), E::Completed, Some(S::Completed));
+    }
+
+    #[test]
+    fn what_is_over_stays_over() {
+        for state in [
+            JobState::Completed,
+            JobState::Failed(Aftermath::Untouched),
+            JobState::Cancelled(Aftermath::NothingBefore),
+        ] {
+            for event in [
+                JobEvent::Entered(Phase::Register),
+                JobEvent::UnwindingBegan,
+                JobEvent::Completed,
+                JobEvent::Failed(Aftermath::Untouched),
+                JobEvent::Cancelled(Aftermath::Untouched),
+            ] {
+                check(state.clone(), event, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What happened, in order, durable: jobs, phases, steps, host calls, events, releases.
+//!
+//! Only this module writes history. It decides nothing: it keeps what it is told and gives it back. Every
+//! method that returns `Ok` has made its change durable.
+
+mod records;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::ssh::RemoteProcess;
+
+pub use records::{
+    Actor, CallRecord, CallStart, Event, EventKind, Failure, Fault, JobKind, JobRecord, JobRequest, NewEvent,
+    NewJob, PhaseRecord, PhaseUpdate, Registration, ReleaseRecord, Standing, StepRecord, StepStart,
+    Submitted, Variable,
+};
+pub use sqlite::Sqlite;
+
+#[derive(Debug, Error)]
+pub enum JournalError {
+    #[error("cannot open the journal {path}: {source}; check that the data folder exists and can be written")]
+    Open { path: String, source: sqlx::Error },
+    #[error("cannot record {what}: {source}; check the space and the permissions of the data folder")]
+    Write { what: &'static str, source: sqlx::Error },
+    #[error("cannot read {what} from the journal: {source}")]
+    Read { what: &'static str, source: sqlx::Error },
+    #[error("{0}")]
+    Unrecorded(String),
+    #[error(
+        "the journal holds {what} that this version cannot read: {source}; it may have been written by a newer one"
+    )]
+    Decode { what: &'static str, source: serde_json::Error },
+}
+
+/// The store of history. A trait, because a store that several hosts share will follow.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Records a new job with its six phases and its sealed environment, all or nothing. A job that was
+    /// submitted with the same idempotency key is given back instead.
+    async fn submit(&self, job: &NewJob) -> Result<Submitted, JournalError>;
+    async fn job(&self, id: &str) -> Result<Option<JobRecord>, JournalError>;
+    /// A service's jobs, newest first: at most `limit`, and only older ones than the job `before`.
+    async fn history(
+        &self,
+        service: &str,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<JobRecord>, JournalError>;
+    async fn knows_service(&self, service: &str) -> Result<bool, JournalError>;
+    /// Jobs that are not over, oldest first.
+    async fn unfinished(&self) -> Result<Vec<JobRecord>, JournalError>;
+    /// How many jobs there are by status.
+    async fn counts(&self) -> Result<Vec<(String, u64)>, JournalError>;
+
+    /// Records a job's new state, and an event that says so. A state that is over erases what was sealed.
+    async fn set_state(&self, job: &JobRecord) -> Result<(), JournalError>;
+    async fn set_cancelled_by(&self, job: &str, who: &str) -> Result<(), JournalError>;
+    async fn set_previous(&self, job: &str, previous: Option<&ReleaseRecord>) -> Result<(), JournalError>;
+    async fn set_phase(&self, job: &str, update: &PhaseUpdate) -> Result<(), JournalError>;
+
+    async fn step_started(&self, step: &StepStart) -> Result<i64, JournalError>;
+    async fn step_ended(&self, id: i64, outcome: Result<&Value, &Failure>) -> Result<(), JournalError>;
+    /// A job's steps in the order that they began.
+    async fn steps(&self, job: &str) -> Result<Vec<StepRecord>, JournalError>;
+
+    async fn call_started(&self, call: &CallStart) -> Result<i64, JournalError>;
+    async fn call_running(&self, id: i64, process: &RemoteProcess) -> Result<(), JournalError>;
+    async fn call_ended(
+        &self,
+        id: i64,
+        outcome: &str,
+        exit: Option<&str>,
+        output_tail: &str,
+        duration_ms: u64,
+    ) -> Result<(), JournalError>;
+    async fn calls(&self, job: &str) -> Result<Vec<CallRecord>, JournalError>;
+
+    /// Appends events, in one transaction.
+    async fn append(&self, job: &str, events: &[NewEvent]) -> Result<(), JournalError>;
+    /// A job's events after a sequence number, at most `limit`.
+    async fn events(&self, job: &str, after: u64, limit: u32) -> Result<Vec<Event>, JournalError>;
+    /// Changes whenever an event was appended to any job.
+    fn watch(&self) -> tokio::sync::watch::Receiver<u64>;
+
+    async fn put_release(&self, release: &ReleaseRecord) -> Result<(), JournalError>;
+    /// Makes a release the live one, and the one that was live before a retired one, in one transaction.
+    async fn promote(&self, release: &ReleaseRecord) -> Result<(), JournalError>;
+    /// A service's releases on a target, newest first.
+    async fn releases(&self, service: &str, target: &str) -> Result<Vec<ReleaseRecord>, JournalError>;
+
+    /// What was sealed for a job, if it is not over.
+    async fn sealed(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError>;
+
+    async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError>;
+    async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError>;
+}
+
+/// Now, at the precision that the journal keeps.
+pub fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+/// RFC 3339 in UTC with milliseconds: sorts as text.
+pub fn time_text(at: Timestamp) -> String {
+    format!("{at:.3}")
+}

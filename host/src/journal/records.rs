@@ -1,0 +1,311 @@
+//! What the journal keeps, as values.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::job::state::{JobState, Phase, PhaseStatus};
+use crate::ssh::RemoteProcess;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobKind {
+    Deploy,
+    Rollback,
+}
+
+/// Who asked: for the record, not for a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// A token's name, or a user's of the command line.
+    pub name: String,
+    /// The address that the request came from.
+    pub from: String,
+}
+
+/// What was asked for. Of the environment, only the names are here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRequest {
+    /// As the caller wrote it.
+    pub service_path: String,
+    /// Where that is on this machine.
+    pub service_folder: String,
+    pub droplet_id: Option<u64>,
+    pub service_port: u16,
+    pub auto_register: bool,
+    pub verification_job_id: Option<String>,
+    pub environment: Vec<Variable>,
+    pub actor: Actor,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    pub name: String,
+    pub one_line: bool,
+}
+
+pub struct NewJob {
+    pub id: String,
+    pub kind: JobKind,
+    pub service: String,
+    pub target: String,
+    pub method: String,
+    pub release: String,
+    pub request: JobRequest,
+    pub plan: Value,
+    pub created_at: Timestamp,
+    pub idempotency_key: Option<String>,
+    /// The environment's values, encrypted. None for a rollback: the release has its own on the target.
+    pub sealed: Option<Vec<u8>>,
+    /// Phases that this job does not have, with the reason.
+    pub skipped: Vec<(Phase, String)>,
+}
+
+#[derive(Debug)]
+pub enum Submitted {
+    New(JobRecord),
+    /// A job with the same idempotency key was there already.
+    Known(JobRecord),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRecord {
+    pub id: String,
+    pub kind: JobKind,
+    pub service: String,
+    pub target: String,
+    pub method: String,
+    pub release: String,
+    pub request: JobRequest,
+    pub plan: Value,
+    pub state: JobState,
+    pub cancelled_by: Option<String>,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub completed_at: Option<Timestamp>,
+    pub error: Option<Failure>,
+    pub registration: Option<Registration>,
+    pub previous: Option<ReleaseRecord>,
+    /// All six, in order.
+    pub phases: Vec<PhaseRecord>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PhaseRecord {
+    pub phase: Phase,
+    pub status: PhaseStatus,
+    pub started_at: Option<Timestamp>,
+    pub completed_at: Option<Timestamp>,
+    pub details: Value,
+    pub error: Option<Failure>,
+}
+
+/// A phase's new standing. Times and details that are `None` stay as they are.
+#[derive(Clone, Debug)]
+pub struct PhaseUpdate {
+    pub phase: Phase,
+    pub status: PhaseStatus,
+    pub started_at: Option<Timestamp>,
+    pub completed_at: Option<Timestamp>,
+    pub details: Option<Value>,
+    pub error: Option<Failure>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    Request,
+    Target,
+    Plugin,
+    Host,
+}
+
+/// Why something failed, for people: what was attempted, what was seen, and what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub fault: Fault,
+    /// The plugin whose step it was, if it was one's.
+    pub plugin: Option<String>,
+    pub attempted: String,
+    pub seen: String,
+    pub next: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(plugin) = &self.plugin {
+            write!(f, "{plugin}: ")?;
+        }
+        write!(f, "could not {}: {}", self.attempted, self.seen.trim_end())?;
+        if !self.next.is_empty() {
+            write!(f, "; next: {}", self.next)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the registry confirmed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registration {
+    pub droplet_id: Option<u64>,
+    pub service_name: String,
+    pub endpoint: String,
+    pub registered_at: Timestamp,
+    pub registry_response: Value,
+}
+
+#[derive(Clone, Debug)]
+pub struct StepStart {
+    pub job: String,
+    /// The step's place in the job: `build/0`, `restore`.
+    pub step: String,
+    pub plugin: String,
+    pub function: String,
+    pub digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepRecord {
+    pub id: i64,
+    pub step: String,
+    pub plugin: String,
+    pub function: String,
+    pub digest: String,
+    pub started_at: Timestamp,
+    pub completed_at: Option<Timestamp>,
+    pub result: Option<Value>,
+    pub error: Option<Failure>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CallStart {
+    pub job: String,
+    pub step: i64,
+    pub call: String,
+    pub arguments: Value,
+    pub changes_target: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CallRecord {
+    pub id: i64,
+    pub step: i64,
+    pub call: String,
+    pub arguments: Value,
+    pub effect: String,
+    /// The process on the target, when the call was a command.
+    pub process: Option<RemoteProcess>,
+    pub started_at: Timestamp,
+    pub duration_ms: Option<u64>,
+    /// `ok`, or the error's text; none while it runs, and for one that was cut off.
+    pub outcome: Option<String>,
+    pub exit: Option<String>,
+    pub output_tail: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventKind {
+    /// The job's state changed.
+    Job,
+    /// A phase's status changed.
+    Phase,
+    /// How far a phase is.
+    Progress,
+    /// A line of a step's log.
+    Log,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub at: Timestamp,
+    pub kind: EventKind,
+    pub data: Value,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Counts from 1 within the job.
+    pub sequence: u64,
+    pub at: Timestamp,
+    pub kind: EventKind,
+    pub data: Value,
+}
+
+/// What a release is to its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// A job is making it.
+    Candidate,
+    /// It runs, and was verified.
+    Live,
+    /// It was live before, and can be again.
+    Retired,
+    /// It failed. It is never gone back to.
+    Bad,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseRecord {
+    pub service: String,
+    pub target: String,
+    pub id: String,
+    pub job: String,
+    pub standing: Standing,
+    pub method: String,
+    pub port: u16,
+    pub environment: Vec<Variable>,
+    /// Keyed with this host's own key, so that values cannot be guessed from it.
+    pub environment_digest: String,
+    pub files: Option<Value>,
+    pub artifact: Option<Value>,
+    pub instance: Option<Value>,
+    /// The plugins' digests, by name.
+    pub plugins: Value,
+    pub created_at: Timestamp,
+}
+
+impl JobRecord {
+    pub fn phase(&self, phase: Phase) -> Option<&PhaseRecord> {
+        self.phases.iter().find(|record| record.phase == phase)
+    }
+}
+
+impl PhaseUpdate {
+    pub fn new(phase: Phase, status: PhaseStatus) -> Self {
+        PhaseUpdate { phase, status, started_at: None, completed_at: None, details: None, error: None }
+    }
+}
+
+impl EventKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Job => "job",
+            EventKind::Phase => "phase",
+            EventKind::Progress => "progress",
+            EventKind::Log => "log",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<EventKind> {
+        use EventKind as K;
+        [K::Job, K::Phase, K::Progress, K::Log].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Standing {
+    pub fn name(self) -> &'static str {
+        match self {
+            Standing::Candidate => "candidate",
+            Standing::Live => "live",
+            Standing::Retired => "retired",
+            Standing::Bad => "bad",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Standing> {
+        use Standing as S;
+        [S::Candidate, S::Live, S::Retired, S::Bad].into_iter().find(|standing| standing.name() == name)
+    }
+}

@@ -1,0 +1,237 @@
+//! The journal in one SQLite file.
+//!
+//! One connection writes, so that writers wait for each other here and never find the file busy; a few
+//! others read beside it. WAL with full synchronisation: what was answered `Ok` survives a power cut.
+
+mod events;
+mod jobs;
+mod releases;
+mod steps;
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sqlx::SqlitePool;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::watch;
+
+use super::{
+    CallRecord, CallStart, Event, Failure, JobRecord, Journal, JournalError, NewEvent, NewJob, PhaseUpdate,
+    ReleaseRecord, StepRecord, StepStart, Submitted,
+};
+use crate::ssh::RemoteProcess;
+
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "journal", include_str!("../../migrations/1_journal.sql"))];
+
+pub struct Sqlite {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    appended: watch::Sender<u64>,
+}
+
+impl Sqlite {
+    /// Opens the journal, and makes it when it is not there.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or was written by a newer version.
+    pub async fn open(file: &Path) -> Result<Self, JournalError> {
+        let failed = |source| JournalError::Open { path: file.display().to_string(), source };
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let pool =
+            |connections: u32| SqlitePoolOptions::new().max_connections(connections).idle_timeout(None);
+        let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
+        let migrations = MIGRATIONS
+            .into_iter()
+            .map(|(version, name, sql)| {
+                let sql = sqlx::SqlStr::from_static(sql);
+                Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+            })
+            .collect();
+        Migrator::with_migrations(migrations)
+            .run(&writer)
+            .await
+            .map_err(|error| failed(sqlx::Error::Migrate(Box::new(error))))?;
+        let readers = pool(3).connect_with(options).await.map_err(failed)?;
+        Ok(Sqlite { writer, readers, appended: watch::Sender::new(0) })
+    }
+}
+
+#[async_trait]
+impl Journal for Sqlite {
+    async fn submit(&self, job: &NewJob) -> Result<Submitted, JournalError> {
+        jobs::submit(&self.writer, job).await
+    }
+
+    async fn job(&self, id: &str) -> Result<Option<JobRecord>, JournalError> {
+        jobs::job(&self.readers, id).await
+    }
+
+    async fn history(
+        &self,
+        service: &str,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<JobRecord>, JournalError> {
+        jobs::history(&self.readers, service, before, limit).await
+    }
+
+    async fn knows_service(&self, service: &str) -> Result<bool, JournalError> {
+        jobs::knows_service(&self.readers, service).await
+    }
+
+    async fn unfinished(&self) -> Result<Vec<JobRecord>, JournalError> {
+        jobs::unfinished(&self.readers).await
+    }
+
+    async fn counts(&self) -> Result<Vec<(String, u64)>, JournalError> {
+        jobs::counts(&self.readers).await
+    }
+
+    async fn set_state(&self, job: &JobRecord) -> Result<(), JournalError> {
+        jobs::set_state(&self.writer, job).await?;
+        self.announce();
+        Ok(())
+    }
+
+    async fn set_cancelled_by(&self, job: &str, who: &str) -> Result<(), JournalError> {
+        jobs::set_cancelled_by(&self.writer, job, who).await
+    }
+
+    async fn set_previous(&self, job: &str, previous: Option<&ReleaseRecord>) -> Result<(), JournalError> {
+        jobs::set_previous(&self.writer, job, previous).await
+    }
+
+    async fn set_phase(&self, job: &str, update: &PhaseUpdate) -> Result<(), JournalError> {
+        jobs::set_phase(&self.writer, job, update).await?;
+        self.announce();
+        Ok(())
+    }
+
+    async fn step_started(&self, step: &StepStart) -> Result<i64, JournalError> {
+        steps::started(&self.writer, step).await
+    }
+
+    async fn step_ended(&self, id: i64, outcome: Result<&Value, &Failure>) -> Result<(), JournalError> {
+        steps::ended(&self.writer, id, outcome).await
+    }
+
+    async fn steps(&self, job: &str) -> Result<Vec<StepRecord>, JournalError> {
+        steps::of_job(&self.readers, job).await
+    }
+
+    async fn call_started(&self, call: &CallStart) -> Result<i64, JournalError> {
+        steps::call_started(&self.writer, call).await
+    }
+
+    async fn call_running(&self, id: i64, process: &RemoteProcess) -> Result<(), JournalError> {
+        steps::call_running(&self.writer, id, process).await
+    }
+
+    async fn call_ended(
+        &self,
+        id: i64,
+        outcome: &str,
+        exit: Option<&str>,
+        output_tail: &str,
+        duration_ms: u64,
+    ) -> Result<(), JournalError> {
+        steps::call_ended(&self.writer, id, outcome, exit, output_tail, duration_ms).await
+    }
+
+    async fn calls(&self, job: &str) -> Result<Vec<CallRecord>, JournalError> {
+        steps::calls(&self.readers, job).await
+    }
+
+    async fn append(&self, job: &str, events: &[NewEvent]) -> Result<(), JournalError> {
+        events::append(&self.writer, job, events).await?;
+        self.announce();
+        Ok(())
+    }
+
+    async fn events(&self, job: &str, after: u64, limit: u32) -> Result<Vec<Event>, JournalError> {
+        events::after(&self.readers, job, after, limit).await
+    }
+
+    fn watch(&self) -> watch::Receiver<u64> {
+        self.appended.subscribe()
+    }
+
+    async fn put_release(&self, release: &ReleaseRecord) -> Result<(), JournalError> {
+        releases::put(&self.writer, release).await
+    }
+
+    async fn promote(&self, release: &ReleaseRecord) -> Result<(), JournalError> {
+        releases::promote(&self.writer, release).await
+    }
+
+    async fn releases(&self, service: &str, target: &str) -> Result<Vec<ReleaseRecord>, JournalError> {
+        releases::of_service(&self.readers, service, target).await
+    }
+
+    async fn sealed(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError> {
+        jobs::sealed(&self.readers, job).await
+    }
+
+    async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError> {
+        releases::droplet_id(&self.readers, service).await
+    }
+
+    async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError> {
+        releases::set_droplet_id(&self.writer, service, id).await
+    }
+}
+
+impl Sqlite {
+    fn announce(&self) {
+        self.appended.send_modify(|count| *count += 1);
+    }
+}
+
+/// Maps a failed read or write to the journal's error.
+fn reading(what: &'static str) -> impl Fn(sqlx::Error) -> JournalError {
+    move |source| JournalError::Read { what, source }
+}
+
+fn writing(what: &'static str) -> impl Fn(sqlx::Error) -> JournalError {
+    move |source| JournalError::Write { what, source }
+}
+
+fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<String, JournalError> {
+    serde_json::to_string(value).map_err(|source| JournalError::Decode { what, source })
+}
+
+fn decode<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, JournalError> {
+    serde_json::from_str(text).map_err(|source| JournalError::Decode { what, source })
+}
+
+fn decode_option<T: DeserializeOwned>(
+    what: &'static str,
+    text: Option<String>,
+) -> Result<Option<T>, JournalError> {
+    text.map(|text| decode(what, &text)).transpose()
+}
+
+/// A word of the database's own, such as a status: read like the JSON string that it is.
+fn word<T: DeserializeOwned>(what: &'static str, text: String) -> Result<T, JournalError> {
+    serde_json::from_value(Value::String(text)).map_err(|source| JournalError::Decode { what, source })
+}
+
+fn time(what: &'static str, text: String) -> Result<Timestamp, JournalError> {
+    word(what, text)
+}
+
+fn time_option(what: &'static str, text: Option<String>) -> Result<Option<Timestamp>, JournalError> {
+    text.map(|text| time(what, text)).transpose()
+}

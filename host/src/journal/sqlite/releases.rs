@@ -1,0 +1,119 @@
+//! Releases, and the ids that the registry gave to services.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection, SqlitePool};
+
+use super::{decode, decode_option, encode, reading, time, word, writing};
+use crate::journal::{JournalError, ReleaseRecord, Standing, time_text};
+
+pub async fn put(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(), JournalError> {
+    let mut connection = writer.acquire().await.map_err(writing("a release"))?;
+    put_in(&mut connection, release).await
+}
+
+pub async fn promote(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(), JournalError> {
+    let failed = writing("the live release");
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+    sqlx::query(
+        "UPDATE releases SET standing = 'retired'
+         WHERE service = ? AND target = ? AND standing = 'live' AND id <> ?",
+    )
+    .bind(&release.service)
+    .bind(&release.target)
+    .bind(&release.id)
+    .execute(&mut *transaction)
+    .await
+    .map_err(&failed)?;
+    put_in(&mut transaction, &ReleaseRecord { standing: Standing::Live, ..release.clone() }).await?;
+    transaction.commit().await.map_err(&failed)
+}
+
+pub async fn of_service(
+    readers: &SqlitePool,
+    service: &str,
+    target: &str,
+) -> Result<Vec<ReleaseRecord>, JournalError> {
+    sqlx::query("SELECT * FROM releases WHERE service = ? AND target = ? ORDER BY id DESC")
+        .bind(service)
+        .bind(target)
+        .fetch_all(readers)
+        .await
+        .map_err(reading("the releases"))?
+        .iter()
+        .map(release_of)
+        .collect()
+}
+
+pub async fn droplet_id(readers: &SqlitePool, service: &str) -> Result<Option<u64>, JournalError> {
+    let id: Option<i64> = sqlx::query_scalar("SELECT droplet_id FROM droplets WHERE service = ?")
+        .bind(service)
+        .fetch_optional(readers)
+        .await
+        .map_err(reading("the droplet's id"))?;
+    Ok(id.and_then(|id| u64::try_from(id).ok()))
+}
+
+pub async fn set_droplet_id(writer: &SqlitePool, service: &str, id: u64) -> Result<(), JournalError> {
+    sqlx::query(
+        "INSERT INTO droplets (service, droplet_id) VALUES (?, ?)
+         ON CONFLICT (service) DO UPDATE SET droplet_id = excluded.droplet_id",
+    )
+    .bind(service)
+    .bind(i64::try_from(id).unwrap_or(i64::MAX))
+    .execute(writer)
+    .await
+    .map_err(writing("the droplet's id"))?;
+    Ok(())
+}
+
+async fn put_in(connection: &mut SqliteConnection, release: &ReleaseRecord) -> Result<(), JournalError> {
+    let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
+    sqlx::query(
+        "INSERT INTO releases (service, target, id, job, standing, method, port, environment,
+            environment_digest, files, artifact, instance, plugins, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (service, target, id) DO UPDATE SET standing = excluded.standing,
+            files = excluded.files, artifact = excluded.artifact, instance = excluded.instance,
+            plugins = excluded.plugins",
+    )
+    .bind(&release.service)
+    .bind(&release.target)
+    .bind(&release.id)
+    .bind(&release.job)
+    .bind(release.standing.name())
+    .bind(&release.method)
+    .bind(release.port)
+    .bind(encode("the environment's names", &release.environment)?)
+    .bind(&release.environment_digest)
+    .bind(json(&release.files))
+    .bind(json(&release.artifact))
+    .bind(json(&release.instance))
+    .bind(release.plugins.to_string())
+    .bind(time_text(release.created_at))
+    .execute(connection)
+    .await
+    .map_err(writing("a release"))?;
+    Ok(())
+}
+
+fn release_of(row: &SqliteRow) -> Result<ReleaseRecord, JournalError> {
+    let failed = reading("a release");
+    let text = |column: &str| row.try_get::<String, _>(column).map_err(&failed);
+    let option = |column: &str| row.try_get::<Option<String>, _>(column).map_err(&failed);
+    Ok(ReleaseRecord {
+        service: text("service")?,
+        target: text("target")?,
+        id: text("id")?,
+        job: text("job")?,
+        standing: word("a release's standing", text("standing")?)?,
+        method: text("method")?,
+        port: row.try_get("port").map_err(&failed)?,
+        environment: decode("an environment's names", &text("environment")?)?,
+        environment_digest: text("environment_digest")?,
+        files: decode_option("files", option("files")?)?,
+        artifact: decode_option("an artifact", option("artifact")?)?,
+        instance: decode_option("an instance", option("instance")?)?,
+        plugins: decode("plugins", &text("plugins")?)?,
+        created_at: time("a time", text("created_at")?)?,
+    })
+}

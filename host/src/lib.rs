@@ -1,0 +1,26 @@
+//! `deployer` takes a service's directory to a Linux server over SSH and never leaves it broken.
+//!
+//! The modules stand in the order that a request flows.
+
+pub mod cli;
+pub mod settings;
+
+pub mod server;
+
+pub mod http;
+
+pub mod job;
+
+pub mod pipeline;
+
+pub mod stage;
+
+pub mod capability;
+
+pub mod ssh;
+
+pub mod journal;
+
+pub mod seal;
+
+pub mod demo;

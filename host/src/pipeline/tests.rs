@@ -1,0 +1,141 @@
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::file::{PipelineFile, parse};
+use super::plan::{Available, plan};
+use crate::capability::Grant;
+use crate::job::state::Phase;
+use crate::stage::SettingProblem;
+
+/// The shipped plugins, as far as a plan sees them. `strict` has a schema that knows `memory` only.
+struct Shelf;
+
+const SHELF: &[(&str, &[Phase])] = &[
+    ("docker", &[Phase::Validation, Phase::Build, Phase::StartService]),
+    ("bare", &[Phase::Build, Phase::StartService]),
+    ("preflight", &[Phase::Validation]),
+    ("sftp", &[Phase::Transfer]),
+    ("health", &[Phase::VerifyHealth]),
+    ("registry", &[Phase::Register]),
+];
+
+impl Available for Shelf {
+    fn names(&self) -> Vec<String> {
+        SHELF.iter().map(|(name, _)| (*name).into()).collect()
+    }
+
+    fn digest(&self, plugin: &str) -> Option<String> {
+        SHELF.iter().find(|(name, _)| *name == plugin).map(|(name, _)| format!("digest of {name}"))
+    }
+
+    fn serves(&self, plugin: &str, phase: Phase) -> bool {
+        SHELF.iter().any(|(name, phases)| *name == plugin && phases.contains(&phase))
+    }
+
+    fn check_settings(&self, plugin: &str, settings: &Value) -> Vec<SettingProblem> {
+        let wrong = plugin == "docker" && settings["memory"].is_number();
+        let problem = SettingProblem { path: vec!["memory".into()], message: "a number is no text".into() };
+        wrong.then_some(problem).into_iter().collect()
+    }
+}
+
+fn read(name: &str, text: &str) -> PipelineFile {
+    parse(Path::new(name), text.into()).unwrap()
+}
+
+fn base() -> PipelineFile {
+    read("default.toml", include_str!("../../../pipelines/default.toml"))
+}
+
+fn check(own: &str, expect: &[&str]) {
+    let problems = match parse(Path::new("shop.toml"), own.into()) {
+        Ok(own) => match plan(&base(), &own, "docker", &Shelf) {
+            Ok(_) => vec![],
+            Err(error) => error.0.iter().map(ToString::to_string).collect(),
+        },
+        Err(problem) => vec![problem.to_string()],
+    };
+    assert_eq!(problems.len(), expect.len(), "{own}\n{problems:#?}");
+    for (problem, expect) in problems.iter().zip(expect) {
+        assert!(problem.contains(expect), "{own}\nfound    {problem}\nexpected {expect}");
+    }
+}
+
+#[test]
+fn what_may_be_wrong_is_named_with_its_place() {
+    check("", &[]);
+    check("[settings.docker]\nmemory = \"256m\"\n", &[]);
+    check("\n[settings.docker]\nmemory = 256\n", &["shop.toml:3: settings.docker.memory: a number"]);
+    check(
+        "[settings.dokcer]\n",
+        &["shop.toml:1: [settings] has `dokcer`, and there is no such plugin; there are: docker"],
+    );
+    check("[phases]\nverify = [\"helth\"]\n", &["shop.toml:2: verify has a step `helth`"]);
+    check("[phases]\nverify = [\"sftp\"]\n", &["shop.toml:2: the plugin `sftp` does not export `verify`"]);
+    check("[phases]\nverify = []\n", &["`verify` needs at least one step"]);
+    check("[phases]\nbuild = [\"docker\", \"docker\"]\n", &["`build` needs exactly one step, and has 2"]);
+    check("[grants]\nhealth = [\"http.everything\"]\n", &["shop.toml:2: "]);
+    check("[timeouts]\njob = \"soon\"\n", &["shop.toml:2: `soon` is no length of time"]);
+    check("[phase]\n", &["shop.toml:1: unknown field `phase`"]);
+    check("[phases\n", &["shop.toml:1: "]);
+    check("[settings.docker]\nmemory = 1\n[phases]\nverify = [\"x\"]\n", &["shop.toml:2", "shop.toml:4"]);
+}
+
+#[test]
+fn a_service_changes_what_differs() {
+    let base =
+        read("default.toml", &format!("{}\n[settings.docker]\nmemory = \"1g\"\ncpus = \"1\"\n", base().text));
+    let own = read(
+        "shop.toml",
+        "[settings.docker]\nmemory = \"256m\"\n[grants]\nhealth = [\"http.any\"]\n\
+         [phases]\nverify = [\"health\", { plugin = \"health\", settings = { path = \"/ready\" }, timeout = \"5s\" }]\n\
+         [timeouts]\njob = \"3m\"\n[limits.docker]\nmemory_mib = 64\n",
+    );
+    let plan = plan(&base, &own, "docker", &Shelf).unwrap();
+    let build = plan.steps(Phase::Build).next().unwrap();
+    assert_eq!(build.settings, json!({ "memory": "256m", "cpus": "1" }));
+    assert_eq!(build.memory_mib, 64);
+    assert!(build.grants.contains(&Grant::Environment));
+    let verify: Vec<_> = plan.steps(Phase::VerifyHealth).collect();
+    assert_eq!(verify.len(), 2);
+    assert_eq!(verify[1].settings, json!({ "path": "/ready" }));
+    assert_eq!(verify[1].timeout.as_secs(), 5);
+    assert!(verify[0].grants.contains(&Grant::HttpAny) && verify[0].grants.contains(&Grant::HttpLoopback));
+    assert_eq!(plan.job_timeout.as_secs(), 180);
+    assert_eq!(plan.phase_timeout(Phase::Transfer).as_secs(), 180);
+}
+
+#[test]
+fn a_method_may_leave_validation_to_others() {
+    let plan = plan(&base(), &PipelineFile::default(), "bare", &Shelf).unwrap();
+    assert_eq!(plan.steps(Phase::Validation).count(), 1);
+    assert_eq!(plan.steps(Phase::Build).next().unwrap().plugin, "bare");
+}
+
+/// Every example in `pipelines/` can be read.
+#[test]
+fn the_examples_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        parse(&path, text).unwrap_or_else(|problem| panic!("{problem}"));
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
+/// Every pipeline in the README can be read.
+#[test]
+fn the_readme_is_read() {
+    let readme = include_str!("../../../README.md");
+    let examples: Vec<&str> =
+        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        parse(Path::new("README.md"), example.into())
+            .unwrap_or_else(|problem| panic!("{problem}\n{example}"));
+    }
+}

@@ -1,0 +1,259 @@
+//! The channels on one authenticated connection. How it came about, when to make one, and what is
+//! sent through a channel, is decided elsewhere.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use russh::client::{self, Msg};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelStream, ChannelWriteHalf};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::dial::{Gate, dial};
+use super::sftp::Sftp;
+use super::{Credentials, HostKey, SshError, Target};
+
+/// An open connection answers at once or not at all.
+const CHANNEL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a server may say that it has no room for a session before it is believed, and how often
+/// it is asked.
+const FULL_LIMIT: Duration = Duration::from_secs(5);
+const FULL_PAUSE: Duration = Duration::from_millis(50);
+/// sshd allows ten sessions on a connection by default. One is for files, so that they never wait
+/// behind commands, and two stay free, for ending processes.
+const SESSIONS: usize = 7;
+
+/// A connection and what is known about it.
+pub(super) struct Connection {
+    handle: client::Handle<Gate>,
+    target: Target,
+    host_key: HostKey,
+    ended: Arc<OnceLock<String>>,
+    given_up: AtomicBool,
+    sessions: Arc<Semaphore>,
+    sftp: Mutex<Option<Arc<Sftp>>>,
+}
+
+/// A channel for a command or a subsystem, closed when dropped. It counts against the server's limit
+/// as long as its permit lives.
+pub(super) struct Session {
+    channel: Option<Channel<Msg>>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Session {
+    /// There is one until `into_parts` takes it.
+    pub(super) fn channel(&mut self) -> Option<&mut Channel<Msg>> {
+        self.channel.as_mut()
+    }
+
+    pub(super) fn into_parts(mut self) -> Option<(Channel<Msg>, Option<OwnedSemaphorePermit>)> {
+        Some((self.channel.take()?, self.permit.take()))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let (channel, permit) = (self.channel.take(), self.permit.take());
+        if let (Some(channel), Ok(runtime)) = (channel, Handle::try_current()) {
+            runtime.spawn(async move {
+                let (mut read, write) = channel.split();
+                close(&mut read, &write).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Closes a channel and waits until the server has closed it too: until then it counts there.
+pub(super) async fn close(read: &mut ChannelReadHalf, write: &ChannelWriteHalf<Msg>) {
+    if write.close().await.is_ok() {
+        let closed = async { while !matches!(read.wait().await, Some(ChannelMsg::Close) | None) {} };
+        let _ = timeout(CHANNEL_LIMIT, closed).await;
+    }
+}
+
+impl Connection {
+    pub(super) async fn make(target: &Target, credentials: &Credentials) -> Result<Self, SshError> {
+        let dialled = dial(target, credentials).await?;
+        Ok(Self {
+            handle: dialled.handle,
+            target: target.clone(),
+            host_key: dialled.host_key,
+            ended: dialled.ended,
+            given_up: AtomicBool::new(false),
+            sessions: Arc::new(Semaphore::new(SESSIONS)),
+            sftp: Mutex::default(),
+        })
+    }
+
+    pub(super) fn host_key(&self) -> &HostKey {
+        &self.host_key
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.handle.is_closed() && !self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Nobody new uses this connection; what runs on it may end on it.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// The error for something that the connection's end interrupted.
+    pub(super) fn lost(&self, during: impl Into<String>) -> SshError {
+        let cause = match self.ended.get() {
+            Some(cause) => cause.clone(),
+            None => "the server closed it".to_owned(),
+        };
+        SshError::Lost { target: self.target.to_string(), during: during.into(), cause, process: None }
+    }
+
+    /// A channel for a command, once the server has room for one.
+    pub(super) async fn session(self: &Arc<Self>) -> Result<Session, SshError> {
+        let permit = self.sessions.clone().acquire_owned().await.ok();
+        self.open_session(permit, FULL_LIMIT).await
+    }
+
+    /// A channel if there is room now.
+    pub(super) async fn session_if_free(self: &Arc<Self>) -> Option<Session> {
+        let permit = self.sessions.clone().try_acquire_owned().ok()?;
+        self.open_session(Some(permit), Duration::ZERO).await.ok()
+    }
+
+    /// A channel from the reserve: for files, and for ending what runs on the others.
+    pub(super) async fn reserved_session(self: &Arc<Self>) -> Result<Session, SshError> {
+        self.open_session(None, FULL_LIMIT).await
+    }
+
+    async fn open_session(
+        self: &Arc<Self>,
+        permit: Option<OwnedSemaphorePermit>,
+        patience: Duration,
+    ) -> Result<Session, SshError> {
+        let give_up = Instant::now() + patience;
+        loop {
+            let connection = self.clone();
+            // In a task of its own: if the caller goes away meanwhile, the channel that the server
+            // has opened is closed again.
+            let opening = tokio::spawn(async move {
+                let channel = connection.open(connection.handle.channel_open_session()).await?;
+                Ok(channel.map(|channel| Session { channel: Some(channel), permit: None }))
+            });
+            let opened = match opening.await {
+                Ok(opened) => opened?,
+                Err(_) => return Err(self.lost("the opening of a channel")),
+            };
+            match opened {
+                Ok(mut session) => {
+                    session.permit = permit;
+                    return Ok(session);
+                }
+                // A server counts a session until its processes are gone, which may be a little
+                // after the channel is.
+                Err(ChannelOpenFailure::ConnectFailed) if Instant::now() < give_up => {
+                    tokio::time::sleep(FULL_PAUSE).await;
+                }
+                Err(reason) => {
+                    return Err(SshError::ChannelRefused {
+                        target: self.target.to_string(),
+                        cause: reason_text(&reason),
+                    });
+                }
+            }
+        }
+    }
+
+    /// A stream to a port on the server's own loopback.
+    pub(super) async fn loopback(&self, port: u16) -> Result<ChannelStream<Msg>, SshError> {
+        let opening = self.handle.channel_open_direct_tcpip("127.0.0.1", u32::from(port), "127.0.0.1", 0);
+        let channel = self.open(opening).await?.map_err(|reason| SshError::PortClosed {
+            target: self.target.to_string(),
+            port,
+            cause: match reason {
+                ChannelOpenFailure::ConnectFailed => "nothing accepts connections there".into(),
+                other => reason_text(&other),
+            },
+        })?;
+        Ok(channel.into_stream())
+    }
+
+    async fn open(
+        &self,
+        opening: impl Future<Output = Result<Channel<Msg>, russh::Error>>,
+    ) -> Result<Result<Channel<Msg>, ChannelOpenFailure>, SshError> {
+        match timeout(CHANNEL_LIMIT, opening).await {
+            Ok(Ok(channel)) => Ok(Ok(channel)),
+            Ok(Err(russh::Error::ChannelOpenFailure(reason))) => Ok(Err(reason)),
+            Ok(Err(_)) => Err(self.lost("the opening of a channel")),
+            Err(_) => {
+                self.give_up();
+                Err(SshError::Lost {
+                    target: self.target.to_string(),
+                    during: "the opening of a channel".into(),
+                    cause: format!("no answer within {} s", CHANNEL_LIMIT.as_secs()),
+                    process: None,
+                })
+            }
+        }
+    }
+
+    /// The connection's own SFTP session, opened when first asked for.
+    pub(super) async fn sftp(self: &Arc<Self>) -> Result<Arc<Sftp>, SshError> {
+        let mut slot = self.sftp.lock().await;
+        if let Some(sftp) = slot.as_ref().filter(|sftp| sftp.is_open()) {
+            return Ok(sftp.clone());
+        }
+        let session = self.reserved_session().await?;
+        let sftp = Arc::new(Sftp::open(self, session).await?);
+        *slot = Some(sftp.clone());
+        Ok(sftp)
+    }
+
+    /// Why the connection ended, once it has.
+    pub(super) fn end_note(&self) -> Arc<OnceLock<String>> {
+        self.ended.clone()
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Asks for something on a channel and waits until the server said yes or no.
+    pub(super) async fn answer(&self, session: &mut Session) -> Result<bool, SshError> {
+        let Some(channel) = session.channel() else {
+            return Err(self.lost("the opening of a channel"));
+        };
+        let answered = timeout(CHANNEL_LIMIT, async {
+            loop {
+                match channel.wait().await {
+                    Some(ChannelMsg::Success) => return Some(true),
+                    Some(ChannelMsg::Failure) => return Some(false),
+                    Some(_) => {}
+                    None => return None,
+                }
+            }
+        });
+        match answered.await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(self.lost("the opening of a channel")),
+            Err(_) => {
+                self.give_up();
+                Err(self.lost("the opening of a channel"))
+            }
+        }
+    }
+}
+
+fn reason_text(reason: &ChannelOpenFailure) -> String {
+    match reason {
+        ChannelOpenFailure::AdministrativelyProhibited => "its settings forbid it".into(),
+        ChannelOpenFailure::ConnectFailed => "it has as many sessions as it allows".into(),
+        ChannelOpenFailure::UnknownChannelType => "it does not know this kind of channel".into(),
+        ChannelOpenFailure::ResourceShortage => "it is short of resources".into(),
+        ChannelOpenFailure::Other { reason, .. } => reason.clone(),
+    }
+}

@@ -1,0 +1,67 @@
+//! Ends process groups on the target. Which ones, and when, is decided elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::ChannelMsg;
+use tokio::time::timeout;
+
+use super::command::{KILL, RemoteProcess};
+use super::connection::Connection;
+use super::lines::Tail;
+use super::{Ended, Ssh, SshError};
+
+/// Ending a group takes two seconds at most, and the way there and back.
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(15);
+
+impl Ssh {
+    /// Ends a process group that an earlier command left, if it is still that one. For recovery
+    /// after a crash; `run` does this itself.
+    pub async fn kill_group(&self, process: &RemoteProcess) -> Result<Ended, SshError> {
+        let group = process.group.to_string();
+        let words = ["exec", "sh", "-c", KILL, "sh", &group, &process.started];
+        let line = shlex::try_join(words).map_err(|_| SshError::BadCommand {
+            command: format!("kill {group}"),
+            problem: "the process's start holds a NUL character".into(),
+        })?;
+        let said = self
+            .on_connection(|connection| {
+                let line = &line;
+                async move { ask(&connection, line).await }
+            })
+            .await?;
+        match said.trim() {
+            "gone" => Ok(Ended::Gone),
+            "terminated" => Ok(Ended::Terminated),
+            "killed" => Ok(Ended::Killed),
+            other => Err(SshError::NotStarted { command: format!("kill {group}"), said: other.to_owned() }),
+        }
+    }
+}
+
+/// Runs one short line in a reserved channel, for what it prints.
+async fn ask(connection: &Arc<Connection>, line: &str) -> Result<String, SshError> {
+    let mut session = connection.reserved_session().await?;
+    let answer = timeout(KILL_LIMIT, async {
+        let channel = session.channel()?;
+        channel.exec(true, line).await.ok()?;
+        let _ = channel.eof().await;
+        let (mut said, mut exited) = (Tail::default(), false);
+        loop {
+            match channel.wait().await {
+                Some(ChannelMsg::Data { data }) => said.feed(&data),
+                Some(ChannelMsg::ExitStatus { .. }) => exited = true,
+                Some(ChannelMsg::Close) | None => return exited.then(|| said.into_text()),
+                Some(_) => {}
+            }
+        }
+    });
+    match answer.await {
+        Ok(Some(said)) => Ok(said),
+        Ok(None) => Err(connection.lost("the ending of a process")),
+        Err(_) => {
+            connection.give_up();
+            Err(connection.lost("the ending of a process"))
+        }
+    }
+}

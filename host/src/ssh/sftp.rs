@@ -1,0 +1,283 @@
+//! One SFTP session in our words: requests, OpenSSH's extensions, and what its answers mean. Which
+//! requests make up an operation is decided elsewhere.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use russh_sftp::client::error::Error;
+use russh_sftp::client::{Config, RawSftpSession};
+use russh_sftp::protocol::{FileAttributes, OpenFlags, Packet, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::connection::{Connection, Session};
+use super::{Kind, SshError, Stat};
+
+/// A request may wait behind megabytes of others on a slow line; a dead line is noticed sooner, by
+/// the connection.
+const REQUEST_LIMIT_SECONDS: u64 = 120;
+/// What every server takes in one write. OpenSSH's takes more, and says so.
+const SMALL_WRITE: usize = 32 * 1024;
+/// Larger writes than this gain nothing, and cost memory.
+const LARGE_WRITE: usize = 128 * 1024;
+
+const POSIX_RENAME: &str = "posix-rename@openssh.com";
+const STATVFS: &str = "statvfs@openssh.com";
+const FSYNC: &str = "fsync@openssh.com";
+const LIMITS: &str = "limits@openssh.com";
+
+pub(super) struct Sftp {
+    raw: RawSftpSession,
+    target: String,
+    ended: Arc<OnceLock<String>>,
+    closed: AtomicBool,
+    extensions: HashMap<String, String>,
+    write_size: usize,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// How a request went, when it did not go well.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    NotFound,
+    Denied,
+    /// The request is not one that the server knows.
+    Unsupported,
+    /// "Failure", which OpenSSH says for most errors: it exists, it is a directory, the disk is
+    /// full.
+    Failed(String),
+    Lost(SshError),
+}
+
+/// The room on a file system.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) bytes: u64,
+    pub(super) files: u64,
+}
+
+impl Sftp {
+    pub(super) async fn open(connection: &Connection, mut session: Session) -> Result<Self, SshError> {
+        let target = connection.target().to_string();
+        let none = |cause: &str| SshError::NoSftp { target: target.clone(), cause: cause.to_owned() };
+        let asked = match session.channel() {
+            Some(channel) => channel.request_subsystem(true, "sftp").await.is_ok(),
+            None => false,
+        };
+        if !asked {
+            return Err(connection.lost("the opening of an SFTP session"));
+        }
+        if !connection.answer(&mut session).await? {
+            return Err(none("the server has no sftp subsystem"));
+        }
+        let Some((channel, permit)) = session.into_parts() else {
+            return Err(connection.lost("the opening of an SFTP session"));
+        };
+        let config = Config { request_timeout_secs: REQUEST_LIMIT_SECONDS, ..Config::default() };
+        let raw = RawSftpSession::new_with_config(channel.into_stream(), config);
+        let version = match raw.init().await {
+            Ok(version) => version,
+            Err(_) if !connection.is_alive() => {
+                return Err(connection.lost("the opening of an SFTP session"));
+            }
+            Err(_) => return Err(none("its sftp subsystem ended without a word")),
+        };
+        let mut write_size = SMALL_WRITE;
+        if version.extensions.contains_key(LIMITS)
+            && let Ok(limits) = raw.limits().await
+        {
+            let most = usize::try_from(limits.max_write_len).unwrap_or(usize::MAX);
+            write_size = most.clamp(SMALL_WRITE, LARGE_WRITE);
+        }
+        Ok(Self {
+            raw,
+            target,
+            ended: connection.end_note(),
+            closed: AtomicBool::new(false),
+            extensions: version.extensions,
+            write_size,
+            _permit: permit,
+        })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed) && self.ended.get().is_none()
+    }
+
+    /// How many bytes one write carries at most.
+    pub(super) fn write_size(&self) -> usize {
+        self.write_size
+    }
+
+    /// A new file, which must not exist, with this mode (less the server's umask).
+    pub(super) async fn create(&self, path: &str, mode: u32) -> Result<String, Refusal> {
+        let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
+        let handle = self.raw.open(path, flags, permissions(mode)).await;
+        handle.map(|handle| handle.handle).map_err(|error| self.refusal(error))
+    }
+
+    pub(super) async fn open_to_read(&self, path: &str) -> Result<String, Refusal> {
+        let handle = self.raw.open(path, OpenFlags::READ, FileAttributes::empty()).await;
+        handle.map(|handle| handle.handle).map_err(|error| self.refusal(error))
+    }
+
+    /// The next bytes, or none at the file's end.
+    pub(super) async fn read(&self, handle: &str, offset: u64, most: u32) -> Result<Vec<u8>, Refusal> {
+        match self.raw.read(handle, offset, most).await {
+            Ok(data) => Ok(data.data),
+            Err(Error::Status(status)) if status.status_code == StatusCode::Eof => Ok(Vec::new()),
+            Err(error) => Err(self.refusal(error)),
+        }
+    }
+
+    /// Must be at most `write_size` bytes.
+    pub(super) async fn write(&self, handle: &str, offset: u64, data: Vec<u8>) -> Result<(), Refusal> {
+        self.done(self.raw.write(handle, offset, data).await)
+    }
+
+    pub(super) async fn set_mode(&self, handle: &str, mode: u32) -> Result<(), Refusal> {
+        self.done(self.raw.fsetstat(handle, permissions(mode)).await)
+    }
+
+    pub(super) async fn set_path_mode(&self, path: &str, mode: u32) -> Result<(), Refusal> {
+        self.done(self.raw.setstat(path, permissions(mode)).await)
+    }
+
+    /// Onto the disk, where the server offers it.
+    pub(super) async fn sync(&self, handle: &str) -> Result<(), Refusal> {
+        if !self.extensions.contains_key(FSYNC) {
+            return Ok(());
+        }
+        self.done(self.raw.fsync(handle).await)
+    }
+
+    pub(super) async fn close(&self, handle: &str) -> Result<(), Refusal> {
+        self.done(self.raw.close(handle).await)
+    }
+
+    pub(super) async fn make_directory(&self, path: &str, mode: u32) -> Result<(), Refusal> {
+        self.done(self.raw.mkdir(path, permissions(mode)).await)
+    }
+
+    /// OpenSSH takes the link's two paths in the other order than the draft it implements.
+    pub(super) async fn make_link(&self, path: &str, to: &str) -> Result<(), Refusal> {
+        self.done(self.raw.symlink(to, path).await)
+    }
+
+    pub(super) async fn remove_file(&self, path: &str) -> Result<(), Refusal> {
+        self.done(self.raw.remove(path).await)
+    }
+
+    /// Replaces what is at `to`, if the server can.
+    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), Refusal> {
+        if !self.extensions.contains_key(POSIX_RENAME) {
+            return Err(Refusal::Unsupported);
+        }
+        let mut data = Vec::with_capacity(from.len() + to.len() + 8);
+        for text in [from, to] {
+            data.extend_from_slice(&(text.len() as u32).to_be_bytes());
+            data.extend_from_slice(text.as_bytes());
+        }
+        match self.raw.extended(POSIX_RENAME, data).await {
+            Ok(Packet::Status(status)) if status.status_code == StatusCode::Ok => Ok(()),
+            Ok(Packet::Status(status)) => Err(self.refusal(Error::Status(status))),
+            Ok(_) => Err(self.refusal(Error::UnexpectedPacket)),
+            Err(error) => Err(self.refusal(error)),
+        }
+    }
+
+    /// Without following a link.
+    pub(super) async fn lstat(&self, path: &str) -> Result<Option<Stat>, Refusal> {
+        self.found(self.raw.lstat(path).await.map(|attrs| attrs.attrs))
+    }
+
+    /// Following links.
+    pub(super) async fn stat(&self, path: &str) -> Result<Option<Stat>, Refusal> {
+        self.found(self.raw.stat(path).await.map(|attrs| attrs.attrs))
+    }
+
+    pub(super) async fn room(&self, path: &str) -> Result<Room, Refusal> {
+        if !self.extensions.contains_key(STATVFS) {
+            return Err(Refusal::Unsupported);
+        }
+        match self.raw.statvfs(path).await {
+            Ok(vfs) => Ok(Room {
+                bytes: vfs.blocks_avail.saturating_mul(vfs.fragment_size),
+                // Some file systems count no inodes at all.
+                files: if vfs.inodes == 0 { u64::MAX } else { vfs.inodes_avail },
+            }),
+            Err(error) => Err(self.refusal(error)),
+        }
+    }
+
+    /// A refusal as the caller's error.
+    pub(super) fn error(&self, refusal: Refusal, doing: &'static str, path: &str) -> SshError {
+        let path = path.to_owned();
+        match refusal {
+            Refusal::NotFound => SshError::NotFound { path },
+            Refusal::Denied => SshError::Denied { doing, path },
+            Refusal::Unsupported => {
+                SshError::Remote { doing, path, said: "the server's SFTP cannot do this".into() }
+            }
+            Refusal::Failed(said) => SshError::Remote { doing, path, said },
+            Refusal::Lost(SshError::Lost { target, cause, process, .. }) => {
+                SshError::Lost { target, during: format!("{doing} {path}"), cause, process }
+            }
+            Refusal::Lost(error) => error,
+        }
+    }
+
+    fn done<T>(&self, result: Result<T, Error>) -> Result<(), Refusal> {
+        result.map(|_| ()).map_err(|error| self.refusal(error))
+    }
+
+    fn found(&self, result: Result<FileAttributes, Error>) -> Result<Option<Stat>, Refusal> {
+        match result.map_err(|error| self.refusal(error)) {
+            Ok(attributes) => {
+                let mode = attributes.permissions.unwrap_or_default();
+                Ok(Some(Stat {
+                    kind: match mode & 0o170_000 {
+                        0o100_000 => Kind::File,
+                        0o040_000 => Kind::Directory,
+                        0o120_000 => Kind::Link,
+                        _ => Kind::Other,
+                    },
+                    size: attributes.size.unwrap_or_default(),
+                    mode: mode & 0o7777,
+                }))
+            }
+            Err(Refusal::NotFound) => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn refusal(&self, error: Error) -> Refusal {
+        let cause = match error {
+            Error::Status(status) => match status.status_code {
+                StatusCode::NoSuchFile => return Refusal::NotFound,
+                StatusCode::PermissionDenied => return Refusal::Denied,
+                StatusCode::OpUnsupported => return Refusal::Unsupported,
+                StatusCode::NoConnection | StatusCode::ConnectionLost => status.error_message,
+                _ => return Refusal::Failed(status.error_message),
+            },
+            Error::Limited(said) => return Refusal::Failed(said),
+            Error::UnexpectedPacket => {
+                return Refusal::Failed("an answer that does not fit".into());
+            }
+            Error::Timeout => format!("no answer within {REQUEST_LIMIT_SECONDS} s"),
+            // All else is the library's word for a session that has ended.
+            Error::IO(_) | Error::UnexpectedBehavior(_) => "the SFTP session ended".into(),
+        };
+        self.closed.store(true, Ordering::Relaxed);
+        Refusal::Lost(SshError::Lost {
+            target: self.target.clone(),
+            during: "a file operation".into(),
+            cause: self.ended.get().cloned().unwrap_or(cause),
+            process: None,
+        })
+    }
+}
+
+fn permissions(mode: u32) -> FileAttributes {
+    FileAttributes { permissions: Some(mode & 0o7777), ..FileAttributes::empty() }
+}

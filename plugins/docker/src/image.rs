@@ -1,0 +1,198 @@
+//! Images: built from a release's files, found again by tag and label, and removed.
+
+use std::collections::BTreeMap;
+
+use deployer_plugin::command::{Run, change};
+use deployer_plugin::method::under;
+use deployer_plugin::target;
+use deployer_plugin::types::{Artifact, Deployment, Error, Files};
+use serde::Deserialize;
+
+use crate::client::{Client, Listed, RELEASE, SERVICE, State, image_tag, is_missing, labels};
+use crate::launch::Launch;
+use crate::settings::Settings;
+
+/// What Docker knows of an image.
+pub struct Image {
+    pub id: String,
+    pub labels: BTreeMap<String, String>,
+    /// The TCP ports that it exposes.
+    pub ports: Vec<u16>,
+}
+
+/// Builds the release's image, unless an earlier call did.
+///
+/// # Errors
+/// With the last lines of the build.
+pub fn build(deployment: &Deployment, files: &Files, settings: &Settings) -> Result<Artifact, Error> {
+    let client = Client::needed()?;
+    let tag = image_tag(&deployment.service, &deployment.release);
+    let earlier = image(&client, &tag)?;
+    if let Some(image) = earlier.filter(|image| image.belongs_to(&deployment.service, &deployment.release)) {
+        return Ok(artifact(tag, image.id));
+    }
+    // One stream, so that the lines stay in order: the builders write some to each.
+    let script = ["sh", "-c", "exec \"$@\" 2>&1", "build", client.path.as_str()].map(String::from);
+    let argv = script.into_iter().chain(build_arguments(deployment, files, settings));
+    change(argv).echo().checked(
+        &format!("build the image {tag}"),
+        "mend what its last lines say, in the Dockerfile or in the service, and deploy again",
+    )?;
+    let image = image(&client, &tag)?.ok_or_else(|| {
+        Error::target(
+            format!("find the image {tag}"),
+            "docker build ended well, but there is no such image",
+            "if a builder of another driver is set, make its result load into the engine (docker buildx use default)",
+        )
+    })?;
+    Ok(artifact(tag, image.id))
+}
+
+/// Removes a release's image, its stopped containers, and what was kept to run it.
+///
+/// # Errors
+/// When the image is not this service's, or is in use.
+pub fn discard(deployment: &Deployment, artifact: &Artifact) -> Result<(), Error> {
+    let client = Client::needed()?;
+    let tag = &artifact.reference;
+    let attempted = format!("remove the image {tag}");
+    let release = tag.rsplit_once(':').map(|(_, release)| release).unwrap_or_default();
+    if tag != &image_tag(&deployment.service, release) {
+        let next = "remove it by hand, if it is really unused";
+        return Err(Error::target(attempted, format!("it is not an image of {}", deployment.service), next));
+    }
+    if let Some(image) = image(&client, tag)? {
+        if !image.belongs_to(&deployment.service, release) {
+            let seen =
+                format!("its labels do not say that it is release {release} of {}", deployment.service);
+            return Err(Error::target(attempted, seen, "remove it by hand, if it is really unused"));
+        }
+        remove_containers(&client, deployment, release, &attempted)?;
+        let output = client.change(["rmi", tag]).output()?;
+        if !output.succeeded() && !is_missing(&output) {
+            let next =
+                "if a container uses it, remove that container first: docker ps -a --filter ancestor=IMAGE";
+            return Err(Error::target(attempted, output.ending(), next));
+        }
+    }
+    target::remove(&Launch::path(&deployment.layout.root, release))?;
+    target::remove(&under(deployment, &format!("env/{release}.multiline")))
+}
+
+/// An image, if the engine has it.
+///
+/// # Errors
+/// When Docker cannot say.
+pub fn image(client: &Client, tag: &str) -> Result<Option<Image>, Error> {
+    // The whole configuration: Docker fails on the name of a part that an image lacks.
+    let format = "{{.Id}}\n{{json .Config}}";
+    Ok(client.inspect("image", tag, format)?.map(|text| parse(&text)))
+}
+
+impl Image {
+    pub fn belongs_to(&self, service: &str, release: &str) -> bool {
+        self.labels.get(SERVICE).is_some_and(|label| label == service)
+            && self.labels.get(RELEASE).is_some_and(|label| label == release)
+    }
+}
+
+/// Removes the release's stopped containers. One that runs keeps its image, under all of its names.
+fn remove_containers(
+    client: &Client,
+    deployment: &Deployment,
+    release: &str,
+    attempted: &str,
+) -> Result<(), Error> {
+    let of_release = |container: &Listed| container.release == release;
+    if let Some(running) = client.own(deployment, State::Running)?.into_iter().find(of_release) {
+        let next = "deploy or roll back to another release first";
+        return Err(Error::target(attempted, format!("the container {} runs from it", running.name), next));
+    }
+    for container in client.own(deployment, State::Any)?.into_iter().filter(of_release) {
+        client.change(["rm", &container.name]).checked(
+            &format!("remove the stopped container {}", container.name),
+            "remove it by hand: docker rm",
+        )?;
+    }
+    Ok(())
+}
+
+fn artifact(tag: String, id: String) -> Artifact {
+    Artifact { kind: "image".into(), reference: tag, digest: id }
+}
+
+fn build_arguments(deployment: &Deployment, files: &Files, settings: &Settings) -> Vec<String> {
+    // The classic builder leaves the container of a step that failed or was cut off, if nobody says no.
+    let mut arguments: Vec<String> = vec!["build".into(), "--force-rm".into()];
+    arguments.extend(["--tag".into(), image_tag(&deployment.service, &deployment.release)]);
+    arguments.extend(labels(&deployment.service, &deployment.release));
+    arguments.extend(["--file".into(), format!("{}/{}", files.path, settings.dockerfile)]);
+    if let Some(stage) = &settings.target {
+        arguments.extend(["--target".into(), stage.clone()]);
+    }
+    for (name, value) in &settings.build_args {
+        arguments.extend(["--build-arg".into(), format!("{name}={value}")]);
+    }
+    arguments.push(files.path.clone());
+    arguments
+}
+
+/// The parts of an image's configuration that matter here.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Config {
+    labels: Option<BTreeMap<String, String>>,
+    exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+fn parse(text: &str) -> Image {
+    let (id, config) = text.split_once('\n').unwrap_or((text, ""));
+    let config = serde_json::from_str::<Option<Config>>(config).ok().flatten().unwrap_or_default();
+    let ports = config.exposed_ports.unwrap_or_default();
+    let tcp = |port: &String| port.trim_end_matches("/tcp").parse().ok();
+    Image {
+        id: id.trim().to_string(),
+        labels: config.labels.unwrap_or_default(),
+        ports: ports.keys().filter_map(tcp).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{build_arguments, parse};
+    use crate::launch::tests::deployment;
+    use deployer_plugin::types::Files;
+
+    #[test]
+    fn an_image_is_read() {
+        let labels = r#"{"io.deployer.release":"r1","io.deployer.service":"web"}"#;
+        let ports = r#"{"80/tcp":{},"53/udp":{}}"#;
+        let image = parse(&format!("sha256:1\n{{\"Cmd\":[],\"Labels\":{labels},\"ExposedPorts\":{ports}}}"));
+        assert_eq!((image.id.as_str(), image.ports.as_slice()), ("sha256:1", [80].as_slice()));
+        assert!(
+            image.belongs_to("web", "r1") && !image.belongs_to("web", "r2") && !image.belongs_to("w", "r1")
+        );
+        let bare = parse("sha256:2\n{\"Labels\":null}");
+        assert!(bare.id == "sha256:2" && bare.ports.is_empty() && !bare.belongs_to("web", "r1"));
+    }
+
+    #[test]
+    fn the_build_has_tag_labels_and_settings() {
+        let settings =
+            serde_json::from_str(r#"{"target": "live", "build_args": {"A": "b c"}}"#).expect("settings");
+        let files = Files {
+            path: "/opt/web/releases/r2".into(),
+            count: 1,
+            bytes: 1,
+            sent_count: 1,
+            sent_bytes: 1,
+            digest: String::new(),
+        };
+        let line = build_arguments(&deployment(), &files, &settings).join("|");
+        assert_eq!(
+            line,
+            "build|--force-rm|--tag|web:r2|--label|io.deployer.service=web|--label|io.deployer.release=r2|\
+             --file|/opt/web/releases/r2/Dockerfile|--target|live|--build-arg|A=b c|/opt/web/releases/r2"
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! The settings, and what is wrong with them before anything runs.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use deployer_plugin::method::CommandLine;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, JsonSchema, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The Dockerfile's path inside the service's folder.
+    pub dockerfile: String,
+    /// The stage of the Dockerfile to build; the last one without it.
+    pub target: Option<String>,
+    /// Build arguments. They stand on a command line and in the image: not for secrets.
+    pub build_args: BTreeMap<String, String>,
+    /// The port inside the container, which also is its `PORT`. Without it: the image's only exposed TCP
+    /// port, else the service's port.
+    #[schemars(range(min = 1))]
+    pub container_port: Option<u16>,
+    /// The server's address that the port is published at, such as `127.0.0.1`; all of them without it.
+    pub bind: Option<String>,
+    /// A Docker network to join, made when it is missing; `host` for the server's own.
+    pub network: Option<String>,
+    /// When Docker starts the container again, once it is verified.
+    pub restart: Restart,
+    /// Seconds that the old container has to end by itself before it is killed.
+    pub stop_timeout: u32,
+    /// The most memory the container may use: a number with `b`, `k`, `m` or `g`, such as `512m`.
+    #[schemars(regex(pattern = r"^[0-9]+[bkmgBKMG]?$"))]
+    pub memory: Option<String>,
+    /// The most processors it may use, such as 1.5.
+    #[schemars(range(min = 0.01))]
+    pub cpus: Option<f64>,
+    /// Volumes, as `docker run --volume` takes them: `NAME:/inside` or `/outside:/inside:ro`.
+    pub volumes: Vec<String>,
+    /// A command instead of the image's: a string, split as a shell would, or a list. `{port}` is the port
+    /// inside the container, `{release}` the release's id.
+    pub command: Option<CommandLine>,
+    /// More arguments for `docker run`, before the image's name.
+    pub extra_args: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    No,
+    OnFailure,
+    UnlessStopped,
+    Always,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            dockerfile: "Dockerfile".into(),
+            target: None,
+            build_args: BTreeMap::new(),
+            container_port: None,
+            bind: None,
+            network: None,
+            restart: Restart::UnlessStopped,
+            stop_timeout: 10,
+            memory: None,
+            cpus: None,
+            volumes: Vec::new(),
+            command: None,
+            extra_args: Vec::new(),
+        }
+    }
+}
+
+impl Restart {
+    pub fn policy(self) -> &'static str {
+        match self {
+            Restart::No => "no",
+            Restart::OnFailure => "on-failure",
+            Restart::UnlessStopped => "unless-stopped",
+            Restart::Always => "always",
+        }
+    }
+}
+
+/// Arguments of `docker run` that this method must set itself.
+const OWN: [&str; 7] = ["--name", "--rm", "--restart", "-d", "--detach", "-p", "--publish"];
+
+/// The least memory that Docker takes, in bytes.
+const LEAST_MEMORY: u64 = 6 << 20;
+
+impl Settings {
+    /// What is wrong, each as what was seen and what to write instead.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let checks =
+            [self.paths(), self.memory(), self.bind(), self.cpus(), self.volumes(), self.extra_args()];
+        checks.into_iter().flatten().collect()
+    }
+
+    fn paths(&self) -> Option<(String, String)> {
+        let outside = self.dockerfile.starts_with('/') || self.dockerfile.split('/').any(|part| part == "..");
+        (outside || self.dockerfile.is_empty()).then(|| {
+            (
+                format!("`dockerfile` is `{}`, which is not inside the service's folder", self.dockerfile),
+                "write a path relative to the service's folder".into(),
+            )
+        })
+    }
+
+    fn memory(&self) -> Option<(String, String)> {
+        let memory = self.memory.as_ref()?;
+        match bytes(memory) {
+            Some(bytes) if bytes >= LEAST_MEMORY => None,
+            Some(_) => Some((format!("`memory` is `{memory}`"), "Docker takes 6m at least".into())),
+            None => {
+                Some((format!("`memory` is `{memory}`"), "write a number and a unit, such as 512m".into()))
+            }
+        }
+    }
+
+    fn bind(&self) -> Option<(String, String)> {
+        let bind = self.bind.as_ref()?;
+        let next = "write one of the server's IP addresses, such as 127.0.0.1";
+        bind.parse::<IpAddr>()
+            .is_err()
+            .then(|| (format!("`bind` is `{bind}`, which is no IP address"), next.into()))
+    }
+
+    fn cpus(&self) -> Option<(String, String)> {
+        let cpus = self.cpus?;
+        (cpus.is_nan() || cpus < 0.01)
+            .then(|| (format!("`cpus` is {cpus}"), "write how many processors, 0.01 or more".into()))
+    }
+
+    fn volumes(&self) -> Option<(String, String)> {
+        let wrong = self.volumes.iter().find(|volume| {
+            let mut parts = volume.split(':');
+            let source = parts.next().unwrap_or_default();
+            let inside = parts.next().unwrap_or_default();
+            !inside.starts_with('/') || source.starts_with('.') || source.is_empty()
+        })?;
+        let next = "write NAME:/inside or /outside:/inside, with whole paths";
+        Some((format!("`volumes` has `{wrong}`"), next.into()))
+    }
+
+    fn extra_args(&self) -> Option<(String, String)> {
+        let own = self.extra_args.iter().find(|argument| {
+            let name = argument.split('=').next().unwrap_or_default();
+            OWN.contains(&name)
+        })?;
+        let next =
+            "leave it out: this method sets it, and there are settings for the port and for restarting";
+        Some((format!("`extra_args` has `{own}`"), next.into()))
+    }
+}
+
+/// A number with Docker's units, in bytes.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|next: char| next.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_shl(shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+
+    fn problems(json: &str) -> Vec<String> {
+        let settings: Settings = serde_json::from_str(json).expect("settings");
+        settings.problems().into_iter().map(|(seen, _)| seen).collect()
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_the_defaults() {
+        assert!(problems("{}").is_empty());
+    }
+
+    #[test]
+    fn each_wrong_setting_is_named() {
+        let check = |json: &str, expect: &str| {
+            let found = problems(json);
+            assert!(found.iter().any(|seen| seen.contains(expect)), "{json}: {found:?}");
+        };
+        check(r#"{"dockerfile": "../Dockerfile"}"#, "`dockerfile`");
+        check(r#"{"memory": "1m"}"#, "`memory`");
+        check(r#"{"memory": "lots"}"#, "`memory`");
+        check(r#"{"bind": "localhost"}"#, "`bind`");
+        check(r#"{"cpus": 0}"#, "`cpus`");
+        check(r#"{"volumes": ["./data:/data"]}"#, "`volumes`");
+        check(r#"{"volumes": ["data"]}"#, "`volumes`");
+        check(r#"{"extra_args": ["--restart=always"]}"#, "`extra_args`");
+    }
+
+    #[test]
+    fn what_is_right_passes() {
+        let check = |json: &str| assert!(problems(json).is_empty(), "{json}");
+        check(r#"{"memory": "512m", "cpus": 1.5, "bind": "::1"}"#);
+        check(r#"{"volumes": ["data:/data", "/srv:/srv:ro"], "extra_args": ["--init", "--read-only"]}"#);
+        check(
+            r#"{"dockerfile": "deploy/Dockerfile", "restart": "on-failure", "command": "serve --port {port}"}"#,
+        );
+    }
+}

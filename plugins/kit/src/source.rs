@@ -1,0 +1,199 @@
+//! The service's folder, `/service`: what is in it, in a fixed order, and where its links lead.
+//!
+//! It does not know what a transfer leaves out: the caller says what to keep.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+/// Where the service's folder appears to a plugin with the grant `service.read`.
+pub const FOLDER: &str = "/service";
+
+/// The text of every link that begins with a slash: the sandbox does not say more of it.
+pub const ABSOLUTE: &str = "/…";
+
+/// What a folder on the way to a server never needs to bring: others' history, caches, and environments that
+/// are made anew there. Names of files and folders at any depth.
+pub const LEFT_OUT: [&str; 9] = [
+    ".git",
+    "__pycache__",
+    ".venv",
+    "venv",
+    "node_modules",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".DS_Store",
+];
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Directory,
+    /// A symbolic link, with its text; [`ABSOLUTE`] stands for one that begins with a slash.
+    Link(String),
+    /// A socket, a pipe, a device.
+    Special,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Relative to the folder, with `/` between names.
+    pub path: String,
+    pub kind: Kind,
+}
+
+/// Something that could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    pub path: String,
+    pub why: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// Folders come before what is in them, names in bytewise order.
+    pub items: Vec<Item>,
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Where a link leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leads {
+    Inside,
+    /// Inside of the folder, but nothing is there.
+    Nowhere,
+    Outside,
+}
+
+/// Everything below `root` for which `keep(path, is_folder)` says yes. What is not kept is not looked into.
+pub fn walk(root: &Path, mut keep: impl FnMut(&str, bool) -> bool) -> Walk {
+    let mut walk = Walk::default();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        let mut found = match list(root, &folder, &mut walk.unreadable) {
+            Ok(found) => found,
+            Err(error) => {
+                walk.unreadable.push(Unreadable { path: folder, why: why(&error) });
+                continue;
+            }
+        };
+        found.retain(|item| keep(&item.path, item.kind == Kind::Directory));
+        for item in found {
+            if item.kind == Kind::Directory {
+                folders.push(item.path.clone());
+            }
+            walk.items.push(item);
+        }
+    }
+    walk.items.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
+    walk
+}
+
+/// Where the link at `path` with the text `text` leads. A link that leaves the folder on its way counts as
+/// outside, even when it comes back: on the target, other things are around.
+pub fn leads(root: &Path, path: &str, text: &str) -> Leads {
+    if text.starts_with('/') || climbs(path, text) {
+        return Leads::Outside;
+    }
+    match fs::metadata(root.join(path)) {
+        Ok(_) => Leads::Inside,
+        Err(error) if error.kind() == ErrorKind::NotFound => Leads::Nowhere,
+        // The sandbox does not follow a link that leaves the folder through another link.
+        Err(_) => Leads::Outside,
+    }
+}
+
+fn list(root: &Path, folder: &str, unreadable: &mut Vec<Unreadable>) -> io::Result<Vec<Item>> {
+    let mut items = vec![];
+    for entry in fs::read_dir(root.join(folder))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else {
+            let path = join(folder, &name.to_string_lossy());
+            unreadable.push(Unreadable { path, why: "its name is not UTF-8".into() });
+            continue;
+        };
+        let path = join(folder, name);
+        match kind(&entry) {
+            Ok(kind) => items.push(Item { path, kind }),
+            Err(error) => unreadable.push(Unreadable { path, why: why(&error) }),
+        }
+    }
+    Ok(items)
+}
+
+fn kind(entry: &fs::DirEntry) -> io::Result<Kind> {
+    let kind = entry.file_type()?;
+    Ok(if kind.is_dir() {
+        Kind::Directory
+    } else if kind.is_file() {
+        Kind::File
+    } else if kind.is_symlink() {
+        Kind::Link(text(&entry.path())?)
+    } else {
+        Kind::Special
+    })
+}
+
+fn text(link: &Path) -> io::Result<String> {
+    match fs::read_link(link) {
+        Ok(text) => match text.to_str() {
+            Some(text) if text.starts_with('/') => Ok(ABSOLUTE.into()),
+            Some(text) => Ok(text.into()),
+            None => Err(io::Error::other("its link's text is not UTF-8")),
+        },
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(ABSOLUTE.into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What went wrong, where WASI's own words are no help.
+fn why(error: &io::Error) -> String {
+    const ILLEGAL_BYTES: i32 = 25;
+    if cfg!(target_family = "wasm") && error.raw_os_error() == Some(ILLEGAL_BYTES) {
+        return "a file's name in it is not UTF-8".into();
+    }
+    error.to_string()
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.into() } else { format!("{folder}/{name}") }
+}
+
+/// Whether a link's text, read from the link's own folder, goes above the root.
+fn climbs(path: &str, text: &str) -> bool {
+    let mut depth = path.matches('/').count();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => match depth.checked_sub(1) {
+                Some(above) => depth = above,
+                None => return true,
+            },
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_goes_above_the_root_climbs() {
+        for (path, text, expected) in [
+            ("link", "file", false),
+            ("link", "..", true),
+            ("link", "../service/file", true),
+            ("a/link", "..", false),
+            ("a/link", "../b/file", false),
+            ("a/link", "../../x", true),
+            ("a/b/link", "./.././../c", false),
+            ("link", "a/../../x", true),
+        ] {
+            assert_eq!(climbs(path, text), expected, "{path} -> {text}");
+        }
+    }
+}

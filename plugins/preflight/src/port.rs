@@ -1,0 +1,225 @@
+//! Whether the service's port is free, or held by nothing but the service itself: a pure function.
+
+use deployer_plugin::types::{Deployment, Finding};
+
+/// What is known of a port on the target.
+#[derive(Debug, Default)]
+pub struct Port {
+    /// The user ids of all sockets that listen there.
+    pub listeners: Vec<u32>,
+    /// The processes of these sockets, as far as the SSH user may see them.
+    pub holders: Vec<Holder>,
+    /// Containers that publish it. Docker's own process listens for them.
+    pub published: Vec<Named>,
+    /// Pids in the service's own pid files.
+    pub noted: Vec<u32>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: u32,
+    pub program: String,
+    /// Whether it was started in the service's folder on the target.
+    pub inside: bool,
+    pub unit: Option<Named>,
+    pub container: Option<Named>,
+    /// Its session's leader, itself, and the processes above it.
+    pub kin: Vec<u32>,
+}
+
+/// A container or a unit.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    pub name: String,
+    /// By its label, or by its name, it is the service's.
+    pub own: bool,
+}
+
+pub fn finding(port: &Port, deployment: &Deployment) -> Finding {
+    let check = format!("port {} is free", deployment.port);
+    if port.listeners.is_empty() && port.published.is_empty() {
+        return Finding::passed(check, "nothing listens there");
+    }
+    let (own, others): (Vec<_>, Vec<_>) = claims(port).into_iter().partition(|claim| claim.own);
+    let held = format!("port {} is held by", deployment.port);
+    if !others.is_empty() {
+        return Finding::failed(
+            check,
+            format!("{held} {}", names(&others)),
+            "stop what holds it, or deploy the service to another port",
+        );
+    }
+    match (&deployment.previous, own.is_empty()) {
+        (Some(previous), false) => Finding::passed(
+            check,
+            format!("{held} {}, of the service's own release {}, which runs now", names(&own), previous.id),
+        ),
+        (None, false) => Finding::warning(
+            check,
+            format!("{held} {}, which an earlier deployment of this service left behind", names(&own)),
+            "nothing, if the method replaces it; otherwise stop it",
+        ),
+        (Some(previous), true) if previous.instance.port == deployment.port => Finding::passed(
+            check,
+            format!(
+                "{held} what the SSH user may not see; the service's own release {} has this port",
+                previous.id
+            ),
+        ),
+        (_, true) => Finding::failed(
+            check,
+            format!("{held} {}", strangers(&port.listeners)),
+            "find it with `ss -ltnp` as root on the target and stop it, or deploy the service to another port",
+        ),
+    }
+}
+
+/// Somebody at the port.
+struct Claim {
+    name: String,
+    own: bool,
+}
+
+/// Docker's processes that listen on behalf of a container.
+const DOCKERS: [&str; 2] = ["docker-proxy", "dockerd"];
+
+fn claims(port: &Port) -> Vec<Claim> {
+    let published = port.published.iter().map(claim_of_container);
+    let behind_docker =
+        |holder: &&Holder| !port.published.is_empty() && DOCKERS.contains(&holder.program.as_str());
+    let holders = port.holders.iter().filter(|holder| !behind_docker(holder));
+    let mut claims: Vec<Claim> =
+        published.chain(holders.map(|holder| claim_of_holder(holder, &port.noted))).collect();
+    claims.dedup_by(|a, b| a.name == b.name);
+    claims
+}
+
+fn claim_of_container(container: &Named) -> Claim {
+    Claim { name: format!("the container {}", container.name), own: container.own }
+}
+
+fn claim_of_holder(holder: &Holder, noted: &[u32]) -> Claim {
+    if let Some(container) = &holder.container {
+        return claim_of_container(container);
+    }
+    let pid = holder.pid;
+    let name = match &holder.unit {
+        Some(unit) => format!("{} (pid {pid}, unit {})", holder.program, unit.name),
+        None => format!("{} (pid {pid})", holder.program),
+    };
+    let own_unit = holder.unit.as_ref().is_some_and(|unit| unit.own);
+    let own_process = holder.kin.iter().any(|pid| noted.contains(pid));
+    Claim { name, own: own_unit || own_process || holder.inside }
+}
+
+fn names(claims: &[Claim]) -> String {
+    let names: Vec<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
+    names.join(", ")
+}
+
+fn strangers(users: &[u32]) -> String {
+    let mut users: Vec<String> = users.iter().map(ToString::to_string).collect();
+    users.sort();
+    users.dedup();
+    format!("a process that the SSH user may not see, of the user id {}", users.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deployer_plugin::types::Severity::{self, Failed, Passed, Warning};
+    use deployer_plugin::types::{Artifact, Instance, Layout, Release};
+
+    fn deployment(previous_port: Option<u16>) -> Deployment {
+        let layout = Layout {
+            root: "/opt/fpai/services/web".into(),
+            files: String::new(),
+            environment: String::new(),
+        };
+        Deployment {
+            job: String::new(),
+            service: "web".into(),
+            method: "docker".into(),
+            release: "r2".into(),
+            port: 8001,
+            layout: layout.clone(),
+            environment: vec![],
+            settings: "{}".into(),
+            previous: previous_port.map(|port| Release {
+                id: "r1".into(),
+                layout,
+                artifact: Artifact { kind: String::new(), reference: String::new(), digest: String::new() },
+                instance: Instance {
+                    kind: String::new(),
+                    name: String::new(),
+                    port,
+                    alive: vec![],
+                    last_words: vec![],
+                },
+            }),
+        }
+    }
+
+    fn held(holders: Vec<Holder>, published: Vec<Named>) -> Port {
+        Port { listeners: vec![0], holders, published, noted: vec![500] }
+    }
+
+    fn holder(program: &str) -> Holder {
+        Holder { pid: 812, program: program.into(), kin: vec![812], ..Holder::default() }
+    }
+
+    fn named(name: &str, own: bool) -> Named {
+        Named { name: name.into(), own }
+    }
+
+    fn check(port: &Port, first: (Severity, &str), again: (Severity, &str)) {
+        for (previous, (severity, text)) in [(None, first), (Some(8001), again)] {
+            let finding = finding(port, &deployment(previous));
+            assert_eq!(finding.severity, severity, "{finding:?}");
+            assert!(finding.message.contains(text), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_free_port_is_free() {
+        check(&Port::default(), (Passed, "nothing"), (Passed, "nothing"));
+    }
+
+    #[test]
+    fn a_stranger_is_named_whatever_ran_before() {
+        let unit = Holder { unit: Some(named("nginx.service", false)), ..holder("nginx") };
+        let text = "port 8001 is held by nginx (pid 812, unit nginx.service)";
+        check(&held(vec![unit], vec![]), (Failed, text), (Failed, text));
+        let text = "held by nc (pid 812)";
+        check(&held(vec![holder("nc")], vec![]), (Failed, text), (Failed, text));
+        let proxied = held(vec![holder("docker-proxy")], vec![named("db", false)]);
+        check(&proxied, (Failed, "held by the container db"), (Failed, "the container db"));
+        let both = held(vec![holder("nc")], vec![named("web-r1", true)]);
+        check(&both, (Failed, "held by nc (pid 812)"), (Failed, "held by nc (pid 812)"));
+    }
+
+    #[test]
+    fn the_own_release_is_no_obstacle() {
+        let own = [
+            held(vec![holder("docker-proxy")], vec![named("web-r1", true)]),
+            held(vec![], vec![named("web-r1", true)]),
+            held(vec![Holder { container: Some(named("web-r1", true)), ..holder("x") }], vec![]),
+            held(
+                vec![Holder { unit: Some(named("deployer-web.service", true)), ..holder("python") }],
+                vec![],
+            ),
+            held(vec![Holder { kin: vec![812, 500], ..holder("python") }], vec![]),
+            held(vec![Holder { inside: true, ..holder("x") }], vec![]),
+        ];
+        for port in own {
+            check(&port, (Warning, "left behind"), (Passed, "release r1, which runs now"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_trusted_only_where_the_release_has_the_port() {
+        check(&held(vec![], vec![]), (Failed, "user id 0"), (Passed, "release r1 has this port"));
+        let elsewhere = finding(&held(vec![], vec![]), &deployment(Some(9000)));
+        assert_eq!(elsewhere.severity, Failed, "{elsewhere:?}");
+    }
+}

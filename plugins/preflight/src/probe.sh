@@ -1,0 +1,94 @@
+# Says what Validation wants to know of the target, a line for each fact: a word, TAB, the fact.
+# Arguments: the service's folder, the port, the service's name. Changes nothing.
+#
+# What belongs to the service is found out here, and marked `own` or `other`: a name that is also a value in
+# the service's environment is blotted out of all that leaves the target.
+root=$1 port=$2 service=$3
+LC_ALL=C
+export LC_ALL
+
+whose() { [ "$1" = "$2" ] && echo own || echo other; }
+say() { printf '%s\t%s\n' "$1" "$2"; }
+
+# Tools are tried, not looked up: a small system has them without the options that a transfer needs.
+try() {
+    tool=$1
+    shift
+    "$@" >/dev/null 2>&1 </dev/null || say lacks "$tool"
+}
+has() { "$1" --help 2>&1 | grep -q -e "$2"; }
+
+say system "$(uname -s)"
+say user "$(id -un 2>/dev/null || id -u)"
+try 'sort -z' sort -z
+try 'comm -z' comm -z /dev/null /dev/null
+try 'cut -z' cut -z -b 1
+try 'sed -z' sed -z p
+try 'grep -az' sh -c 'printf "x\0" | grep -az x'
+try 'sha256sum --zero' sha256sum --zero
+try 'find -printf' find / -maxdepth 0 -printf ''
+try 'xargs -0' sh -c 'printf "x\0" | xargs -0 -r -n 2 true'
+try 'cp --reflink' has cp --reflink
+try 'cp --parents' has cp --parents
+try 'mv -T' has mv --no-target-directory
+try 'sync -f' has sync --file-system
+
+near=$root
+while [ ! -e "$near" ] && [ "$near" != / ]; do near=$(dirname "$near"); done
+say near "$near"
+if [ ! -d "$near" ]; then
+    say unwritable "$near: it is no folder"
+elif [ ! -w "$near" ] || [ ! -x "$near" ]; then
+    say unwritable "$near"
+fi
+for folder in "$root/releases" "$root/manifests" "$root/env"; do
+    [ ! -e "$folder" ] || [ -w "$folder" ] || say unwritable "$folder"
+done
+say free "$(df -Pk "$near" 2>/dev/null | tail -n 1 | sed 's/.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*/\1/')"
+
+# Whoever listens at the port. The kernel's own table is there without any tool.
+hex=$(printf %04X "$port")
+sockets=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _ state _ _ _ uid _ inode _; do
+    case $local:$state in *:"$hex":0A) echo "$uid $inode" ;; esac
+done)
+printf '%s\n' "$sockets" | while read -r uid inode; do
+    [ -z "$uid" ] || say listener "$uid"
+done
+pids=$(printf '%s\n' "$sockets" | while read -r _ inode; do
+    [ -z "$inode" ] || find /proc/[0-9]*/fd -lname "socket:\[$inode\]" 2>/dev/null
+done | cut -d / -f 3 | sort -nu | head -n 20)
+
+docker=
+[ -z "$sockets" ] || ! command -v docker >/dev/null 2>&1 || docker=docker
+for pid in $pids; do
+    say holder "$pid $(cat "/proc/$pid/comm" 2>/dev/null)"
+    case $(readlink "/proc/$pid/cwd" 2>/dev/null)/ in "$root"/*) say inside "$pid " ;; esac
+    unit=$(grep -o '[^/]*\.service' "/proc/$pid/cgroup" 2>/dev/null | tail -n 1)
+    [ -z "$unit" ] || say unit "$pid $(whose "$unit" "deployer-$service.service") $unit"
+    # Its session, and the processes above it: what a pid file may name.
+    kin=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d ' ' -f 4)
+    above=$pid
+    while [ -n "$above" ] && [ "$above" -gt 1 ]; do
+        kin="$kin $above"
+        above=$(sed 's/.*) //' "/proc/$above/stat" 2>/dev/null | cut -d ' ' -f 2)
+    done
+    say kin "$pid $kin"
+    container=$(grep -o '[0-9a-f]\{64\}' "/proc/$pid/cgroup" 2>/dev/null | head -n 1)
+    if [ -n "$docker" ] && [ -n "$container" ]; then
+        docker inspect --format '{{.Name}} {{index .Config.Labels "io.deployer.service"}}' "$container" 2>/dev/null |
+            while read -r name label; do say within "$pid $(whose "$label" "$service") ${name#/}"; done
+    fi
+done
+if [ -n "$docker" ]; then
+    docker ps --filter "publish=$port/tcp" --format '{{.Names}} {{.Label "io.deployer.service"}}' 2>/dev/null |
+        while read -r name label; do say published "$(whose "$label" "$service") $name"; done
+fi
+for file in "$root"/run/*.pid; do
+    [ -f "$file" ] || continue
+    number= began=
+    read -r number began _ <"$file" 2>/dev/null || [ -n "$number" ] || continue
+    # Another process may have the number of one that has ended.
+    now=$(sed 's/.*) //' "/proc/$number/stat" 2>/dev/null | cut -d ' ' -f 20)
+    [ -n "$began" ] && [ -n "$now" ] && [ "$now" != "$began" ] || say noted "$number"
+done
+exit 0

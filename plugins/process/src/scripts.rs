@@ -1,0 +1,232 @@
+//! The shell scripts that this method runs on the target. Whatever they work on arrives as arguments.
+//!
+//! A process is known by its id, its start time (in ticks since boot) and the boot: an id that was given to
+//! another process since is never taken for it. It leads a session of its own, so its children are known by
+//! the session. Zombies count as dead: in a container, nobody may collect them.
+
+#[derive(Clone, Copy)]
+pub enum Script {
+    /// Exits 0 when the server has what the others need.
+    Tools,
+    /// PIDFILE LOG PORT RELEASE PROGRAM…: starts the program and returns.
+    Start,
+    /// PIDFILE SECONDS: ends the process and its session. Already gone is a success.
+    Stop,
+    /// PIDFILE: exits 0 for as long as the process lives.
+    Alive,
+}
+
+impl Script {
+    /// The command, with the script's arguments.
+    pub fn argv<'a>(self, arguments: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let text = match self {
+            Script::Tools => TOOLS.to_string(),
+            Script::Start => format!("{IDENTITY}{START}"),
+            Script::Stop => format!("{IDENTITY}{STOP}"),
+            Script::Alive => format!("{IDENTITY}{ALIVE}"),
+        };
+        let head = ["sh".to_string(), "-c".into(), text, "sh".into()];
+        head.into_iter().chain(arguments.into_iter().map(String::from)).collect()
+    }
+}
+
+const TOOLS: &str = r#"
+for tool in setsid mkdir mv tail sleep cat; do
+  command -v "$tool" >/dev/null || { echo "the server has no $tool"; exit 1; }
+done
+[ -r /proc/self/stat ] || { echo "the server has no /proc"; exit 1; }
+"#;
+
+/// `fields PID` sets `state` and `started`; `is_it PIDFILE` says whether the file's process lives, and sets
+/// `pid` and `boot`; `members` lists the living processes of its session.
+const IDENTITY: &str = r#"
+this_boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null) || this_boot=unknown
+fields() {
+  state= started=
+  line=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  set -- ${line##*) }
+  state=$1
+  shift 19
+  started=$1
+}
+is_it() {
+  pid= began= boot=
+  read -r pid began boot 2>/dev/null <"$1" || return 1
+  [ -n "$pid" ] && [ "$boot" = "$this_boot" ] || return 1
+  fields "$pid" && [ "$started" = "$began" ] && [ "$state" != Z ]
+}
+members() {
+  cat /proc/[0-9]*/stat 2>/dev/null | while read -r line; do
+    number=${line%% *}
+    set -- ${line##*) }
+    [ "$4" != "$pid" ] || [ "$1" = Z ] || echo "$number"
+  done
+}
+"#;
+
+/// The new session's shell notes who it is, and then becomes the program, with the same id and start time.
+const START: &str = r#"
+rm -f "$1"
+PORT="${PORT:-$3}" RELEASE="${RELEASE:-$4}"
+export PORT RELEASE this_boot
+pidfile=$1 log=$2
+shift 4
+setsid sh -c '
+  pidfile=$1
+  shift
+  line=$(cat "/proc/$$/stat")
+  started=$(set -- ${line##*) }; shift 19; echo "$1")
+  echo "$$ $started $this_boot" >"$pidfile.new" && mv "$pidfile.new" "$pidfile" || exit 1
+  unset this_boot
+  exec "$@"
+' sh "$pidfile" "$@" </dev/null >>"$log" 2>&1 &
+tries=0
+until [ -s "$pidfile" ]; do
+  tries=$((tries + 1))
+  [ "$tries" -lt 100 ] || { echo "no process after 10 seconds; its log: $(tail -n 5 "$log")"; exit 1; }
+  sleep 0.1
+done
+"#;
+
+const STOP: &str = r#"
+if ! is_it "$1"; then
+  # Its children may live on. With the id in use by another process, they are not its.
+  [ -n "$pid" ] && [ "$boot" = "$this_boot" ] || exit 0
+  if fields "$pid" && [ "$started" != "$began" ]; then exit 0; fi
+fi
+kill -s TERM -- "-$pid" 2>/dev/null
+tries=$(($2 * 10))
+while [ -n "$(members)" ]; do
+  [ "$tries" -gt 0 ] || break
+  tries=$((tries - 1))
+  sleep 0.1
+done
+for number in $(members); do kill -s KILL "$number" 2>/dev/null; done
+tries=50
+while [ -n "$(members)" ]; do
+  [ "$tries" -gt 0 ] || { echo "still there after SIGKILL: $(members)"; exit 1; }
+  tries=$((tries - 1))
+  sleep 0.1
+done
+"#;
+
+const ALIVE: &str = r#"
+is_it "$1" && exit 0
+if [ -z "$pid" ]; then echo "there is no $1: it was not started"
+elif [ "$boot" != "$this_boot" ]; then echo "process $pid is gone: the server was booted since"
+else echo "process $pid has ended; its log has its last words"; fi
+exit 1
+"#;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::{Command, Output};
+
+    use super::Script;
+
+    /// A folder of its own for one test, with a PID file's and a log's path.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Place {
+            let path = std::env::temp_dir().join(format!("deployer-process-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("a folder");
+            Place(path)
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.0.join(name).display().to_string()
+        }
+
+        fn start(&self, program: &[&str]) -> Output {
+            let (pid, log) = (self.path("pid"), self.path("log"));
+            let first = [pid.as_str(), &log, "8001", "r1"];
+            run(Script::Start, first.iter().chain(program).copied())
+        }
+
+        fn alive(&self) -> Output {
+            run(Script::Alive, [self.path("pid").as_str()])
+        }
+
+        fn stop(&self, seconds: &str) -> Output {
+            run(Script::Stop, [self.path("pid").as_str(), seconds])
+        }
+
+        fn pid(&self) -> String {
+            let text = std::fs::read_to_string(self.path("pid")).expect("a PID file");
+            text.split(' ').next().unwrap_or_default().to_string()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            self.stop("0");
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn run<'a>(script: Script, arguments: impl IntoIterator<Item = &'a str>) -> Output {
+        let argv = script.argv(arguments);
+        let (program, rest) = argv.split_first().expect("a program");
+        Command::new(program).args(rest).output().expect("a shell")
+    }
+
+    #[test]
+    fn this_machine_has_the_tools() {
+        assert!(run(Script::Tools, []).status.success());
+    }
+
+    #[test]
+    fn a_process_starts_lives_and_stops() {
+        let place = Place::new("life");
+        assert!(!place.alive().status.success());
+        assert!(place.start(&["sleep", "60"]).status.success());
+        assert!(place.alive().status.success());
+        let began = std::time::Instant::now();
+        assert!(place.stop("30").status.success());
+        assert!(began.elapsed().as_secs() < 15, "SIGTERM did not arrive");
+        let alive = place.alive();
+        assert!(!alive.status.success());
+        assert!(String::from_utf8_lossy(&alive.stdout).contains("has ended"), "{alive:?}");
+        assert!(place.stop("5").status.success(), "stopped twice");
+    }
+
+    #[test]
+    fn arguments_and_variables_arrive_whole() {
+        let place = Place::new("arguments");
+        let script = "printf '%s\\n' \"$PORT $RELEASE\" \"$@\"; exec sleep 60";
+        assert!(place.start(&["sh", "-c", script, "sh", "a b", "$HOME", "'"]).status.success());
+        let log = (0..100)
+            .map(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                std::fs::read_to_string(place.path("log")).unwrap_or_default()
+            })
+            .find(|log| log.lines().count() == 4);
+        assert_eq!(log.as_deref(), Some("8001 r1\na b\n$HOME\n'\n"));
+    }
+
+    #[test]
+    fn what_does_not_listen_to_term_is_killed_with_its_children() {
+        let place = Place::new("stubborn");
+        assert!(place.start(&["sh", "-c", "trap '' TERM; sleep 60 & sleep 60"]).status.success());
+        assert!(place.stop("0").status.success());
+        assert!(!place.alive().status.success());
+    }
+
+    #[test]
+    fn a_reused_id_is_never_killed() {
+        let place = Place::new("reused");
+        assert!(place.start(&["sleep", "60"]).status.success());
+        let (pid, path) = (place.pid(), place.path("pid"));
+        let right = std::fs::read_to_string(&path).expect("a PID file");
+        let boot = right.trim().rsplit(' ').next().unwrap_or_default().to_string();
+        for other in [format!("{pid} 1 {boot}\n"), right.replace(&boot, "another-boot")] {
+            std::fs::write(&path, &other).expect("a PID file");
+            assert!(!place.alive().status.success(), "{other}");
+            assert!(place.stop("0").status.success(), "{other}");
+            std::fs::write(&path, &right).expect("a PID file");
+            assert!(place.alive().status.success(), "killed by {other}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Requests to the registry, and answers that can be used.
+
+use deployer_plugin::http::{self, Destination, Failure, Request};
+use deployer_plugin::types::Error;
+use serde_json::Value;
+
+const TIMEOUT_MS: u32 = 10_000;
+/// How much of an answer that makes no sense is shown.
+const SHOWN_BYTES: usize = 300;
+
+/// An answer: its status, and its body where that is JSON.
+pub struct Answer {
+    pub asked: String,
+    pub status: u16,
+    pub json: Option<Value>,
+    text: String,
+}
+
+pub fn get(path: &str) -> Result<Answer, Error> {
+    send("GET", path, None)
+}
+
+pub fn send(method: &str, path: &str, body: Option<&Value>) -> Result<Answer, Error> {
+    let asked = format!("{method} {path}");
+    let mut headers = vec![("accept".to_owned(), "application/json".to_owned())];
+    if body.is_some() {
+        headers.push(("content-type".into(), "application/json".into()));
+    }
+    let request = Request {
+        method: method.into(),
+        destination: Destination::Registry,
+        path: path.into(),
+        headers,
+        body: body.map(|body| body.to_string().into_bytes()).unwrap_or_default(),
+        timeout_ms: TIMEOUT_MS,
+    };
+    let unreachable = |seen: &str| {
+        Error::target(
+            format!("ask the registry: {asked}"),
+            seen,
+            "start the registry; the service runs, and a later deployment registers it again",
+        )
+    };
+    let response = http::send(&request).map_err(|failure| match failure {
+        Failure::Refused => unreachable("connection refused"),
+        Failure::TimedOut => unreachable("no answer within 10 s"),
+        Failure::Broken(reason) => unreachable(&reason),
+        Failure::Unavailable(error) => error,
+    })?;
+    let text = String::from_utf8_lossy(&response.body).into_owned();
+    Ok(Answer { asked, status: response.status, json: serde_json::from_str(&text).ok(), text })
+}
+
+impl Answer {
+    pub fn succeeded(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The JSON of a successful answer.
+    pub fn checked(self) -> Result<Value, Error> {
+        match (self.succeeded(), &self.json) {
+            (true, Some(json)) => Ok(json.clone()),
+            _ => Err(self.nonsense("an answer of 200 with JSON")),
+        }
+    }
+
+    /// What to say of an answer that makes no sense.
+    pub fn nonsense(&self, wanted: &str) -> Error {
+        let shown: String = self.text.chars().take(SHOWN_BYTES).collect();
+        Error::target(
+            format!("register by {}", self.asked),
+            format!("the registry answered {} instead of {wanted}: {shown}", self.status),
+            "check --registry and the registry itself; `dialect` under [settings.registry] fixes what it speaks",
+        )
+    }
+}
+
+/// A name as a part of a path.
+pub fn escape(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_in_paths() {
+        assert_eq!(super::escape("shop-1.a_b~"), "shop-1.a_b~");
+        assert_eq!(super::escape("a/b c?ü"), "a%2Fb%20c%3F%C3%BC");
+    }
+}

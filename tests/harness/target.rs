@@ -1,0 +1,65 @@
+//! The server that the tests deploy to, looked at without the program under test.
+
+use std::process::{Command, Output};
+
+/// Where the server is, and how to log in.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub address: String,
+    pub key: String,
+    pub known_hosts: String,
+}
+
+/// The server that `tests/target/up` made.
+pub fn target() -> Target {
+    let read = |name: &str| {
+        std::env::var(name).unwrap_or_else(|_| {
+            panic!("{name} is not set: run the tests with tests/run, which makes the server")
+        })
+    };
+    Target {
+        address: read("DEPLOYER_TEST_TARGET"),
+        key: read("DEPLOYER_TEST_KEY"),
+        known_hosts: read("DEPLOYER_TEST_KNOWN_HOSTS"),
+    }
+}
+
+impl Target {
+    /// Runs a shell line on the server with the system's own ssh, and gives its trimmed output.
+    pub fn shell(&self, line: &str) -> String {
+        let output = self.ssh(line);
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert!(output.status.success(), "{line}: {}\n{text}\n{}", output.status, stderr(&output));
+        text
+    }
+
+    /// As `shell`, for a line that may fail: its exit status is 0 or not.
+    pub fn succeeds(&self, line: &str) -> bool {
+        self.ssh(line).status.success()
+    }
+
+    fn ssh(&self, line: &str) -> Output {
+        let (login, port) = self.address.rsplit_once(':').unwrap();
+        Command::new("ssh")
+            .args(["-p", port, "-i", &self.key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"])
+            .args(["-o", &format!("UserKnownHostsFile={}", self.known_hosts)])
+            .args(["-o", "StrictHostKeyChecking=yes", login, line])
+            .output()
+            .expect("ssh is there: tests/run installs openssh-client")
+    }
+
+    /// Removes every trace of a service, so that a test begins with a clean server.
+    pub fn forget(&self, service: &str) {
+        self.shell(&format!(
+            "systemctl disable --now deployer-{service}.service 2>/dev/null; \
+             rm -f /etc/systemd/system/deployer-{service}.service; systemctl daemon-reload; \
+             docker ps -aq --filter label=io.deployer.service={service} | xargs -r docker rm -f >/dev/null; \
+             docker images -q {service} | sort -u | xargs -r docker rmi -f >/dev/null; \
+             rm -rf /opt/fpai/services/{service}; true"
+        ));
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
