@@ -53,7 +53,8 @@ async fn a_sick_release_gives_way_to_the_one_before(method: &str, example: &str,
 
     // A build that fails touches nothing.
     service.write("app/main.py", &healthy);
-    service.write("requirements.txt", "this-package-does-not-exist-anywhere==9.9\n");
+    let requirements = service.read("requirements.txt");
+    service.write("requirements.txt", &format!("{requirements}this-package-does-not-exist-anywhere==9.9\n"));
     let unbuilt = program.deploy(&request).await.failed();
     assert_eq!(unbuilt.phase("Build")["status"], "failed", "{:#}", unbuilt.0);
     assert_eq!(unbuilt.phase("Start Service")["status"], "pending");
