@@ -95,6 +95,7 @@ impl Server {
             services: settings.services.clone(),
             pipelines: settings.pipelines.clone(),
             root: settings.root.clone(),
+            owner: owner(&settings.data)?,
             release_ids: ReleaseIds::default(),
         };
         let supervisor = Supervisor::start(host).await?;
@@ -138,6 +139,23 @@ fn own(data: &Path) -> Result<File, StartError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse { path: data.to_path_buf() }),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// The data folder's own id, made when it is not there yet.
+fn owner(data: &Path) -> Result<String, StartError> {
+    let path = data.join("owner");
+    let failed = |source| StartError::Data { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let id = uuid::Uuid::now_v7().to_string();
+    let mut file = tempfile::NamedTempFile::new_in(data).map_err(failed)?;
+    std::io::Write::write_all(&mut file, id.as_bytes()).map_err(failed)?;
+    file.persist(&path).map_err(|error| failed(error.error))?;
+    Ok(id)
 }
 
 fn registry(settings: &Settings) -> Result<Option<Registry>, StartError> {

@@ -10,6 +10,7 @@ mod files;
 mod key;
 mod kill;
 mod known_hosts;
+mod lease;
 mod lines;
 mod run;
 mod sftp;
@@ -29,12 +30,15 @@ use self::sftp::Sftp;
 
 pub use self::command::{Ended, Exit, Output, RemoteCommand, RemoteProcess, Stream, Watch, environment_text};
 pub use self::error::{Fault, KeyProblem, OfferedKey, RefusedKey, SshError};
+pub use self::lease::{Holder, LEASE_TIME, Lease, LeaseRequest, Taken};
 pub use self::target::{Credentials, Target};
 
 /// A server, reached over one connection that many share. Cheap to clone.
 #[derive(Clone)]
 pub struct Ssh {
     inner: Arc<Inner>,
+    /// What must be held before anything is changed through this handle.
+    lease: Option<Lease>,
 }
 
 /// The key that a server showed and that is trusted.
@@ -43,6 +47,21 @@ pub struct HostKey {
     /// `SHA256:…`
     pub fingerprint: String,
     pub algorithm: String,
+}
+
+/// Which connection there was at a moment, and whether it lived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    made: u64,
+    alive: bool,
+}
+
+impl Standing {
+    /// Whether the connection of this moment is gone by a later one. That none ever came about is no loss.
+    pub fn lost_by(self, later: Standing) -> bool {
+        let was_there = self.made > 0;
+        was_there && (!later.alive || later.made != self.made)
+    }
 }
 
 /// What is at a path on the target.
@@ -114,6 +133,8 @@ struct Inner {
 #[derive(Default)]
 struct Slot {
     connection: Option<Arc<Connection>>,
+    /// How many connections there were.
+    made: u64,
     /// When the last attempt failed, and how.
     failure: Option<(Instant, SshError)>,
 }
@@ -121,7 +142,24 @@ struct Slot {
 impl Ssh {
     /// Nothing is connected yet.
     pub fn new(target: Target, credentials: Credentials) -> Self {
-        Self { inner: Arc::new(Inner { target, credentials, slot: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { target, credentials, slot: Mutex::default() }), lease: None }
+    }
+
+    /// The same server, for somebody who changes it only as long as the lease is held.
+    pub fn under(&self, lease: &Lease) -> Self {
+        Self { inner: self.inner.clone(), lease: Some(lease.clone()) }
+    }
+
+    fn without_lease(&self) -> Self {
+        Self { inner: self.inner.clone(), lease: None }
+    }
+
+    /// Whether something may be changed through this handle now.
+    async fn permitted(&self) -> Result<(), SshError> {
+        match &self.lease {
+            Some(lease) => lease.held().await,
+            None => Ok(()),
+        }
     }
 
     pub fn target(&self) -> &Target {
@@ -131,6 +169,13 @@ impl Ssh {
     /// Makes sure that there is a connection. That there is none is known within ten seconds.
     pub async fn connect(&self) -> Result<HostKey, SshError> {
         Ok(self.connection().await?.host_key().clone())
+    }
+
+    /// The connection that there is now, to find out later whether it was lost meanwhile.
+    pub async fn standing(&self) -> Standing {
+        let slot = self.inner.slot.lock().await;
+        let alive = slot.connection.as_ref().is_some_and(|connection| connection.is_alive());
+        Standing { made: slot.made, alive }
     }
 
     /// A stream to a port on the target's own loopback, for services that are not open to the
@@ -161,6 +206,7 @@ impl Ssh {
                 tracing::debug!(target = %self.inner.target, "connected");
                 let connection = Arc::new(connection);
                 slot.connection = Some(connection.clone());
+                slot.made += 1;
                 slot.failure = None;
                 Ok(connection)
             }

@@ -335,6 +335,7 @@ fn aftermath(state: &JobState) -> Option<&'static str> {
             Aftermath::Restored(_) => "restored",
             Aftermath::NothingBefore => "nothing_before",
             Aftermath::NotRestored(_) => "not_restored",
+            Aftermath::TakenOver(_) => "taken_over",
         }),
     }
 }

@@ -12,11 +12,15 @@ impl Runner {
     pub(in crate::job) async fn validation(&mut self) -> Result<Value, Stop> {
         let mut findings: Vec<Finding> = Vec::new();
         for (index, planned) in self.planned(Phase::Validation).into_iter().enumerate() {
-            let deployment = self.deployment(&planned);
+            let deployment = &self.deployment(&planned);
             let found: Vec<Finding> = self
-                .step(&format!("validation/{index}"), &planned, "validate", |stage, context| async move {
-                    stage.validate(context, &deployment).await
-                })
+                .settled_step(
+                    &format!("validation/{index}"),
+                    &planned,
+                    "validate",
+                    |found: &Vec<Finding>| found.iter().all(|finding| finding.severity != Severity::Failed),
+                    |stage, context| async move { stage.validate(context, deployment).await },
+                )
                 .await?;
             findings.extend(found);
         }
@@ -42,10 +46,10 @@ impl Runner {
 
     pub(in crate::job) async fn transfer(&mut self) -> Result<Value, Stop> {
         let planned = self.one(Phase::Transfer)?;
-        let deployment = self.deployment(&planned);
+        let deployment = &self.deployment(&planned);
         let files: Files = self
             .step("transfer/0", &planned, "transfer", |stage, context| async move {
-                stage.transfer(context, &deployment).await
+                stage.transfer(context, deployment).await
             })
             .await?;
         let details = json!(files);
@@ -56,11 +60,11 @@ impl Runner {
 
     pub(in crate::job) async fn build(&mut self) -> Result<Value, Stop> {
         let planned = self.one(Phase::Build)?;
-        let deployment = self.deployment(&planned);
-        let files: Files = self.made(self.release.files.as_ref(), "files")?;
+        let deployment = &self.deployment(&planned);
+        let files: &Files = &self.made(self.release.files.as_ref(), "files")?;
         let artifact: Artifact = self
             .step("build/0", &planned, "build", |stage, context| async move {
-                stage.build(context, &deployment, &files).await
+                stage.build(context, deployment, files).await
             })
             .await?;
         let details = json!(artifact);
@@ -71,11 +75,11 @@ impl Runner {
 
     pub(in crate::job) async fn start(&mut self) -> Result<Value, Stop> {
         let planned = self.one(Phase::StartService)?;
-        let deployment = self.deployment(&planned);
-        let artifact: Artifact = self.made(self.release.artifact.as_ref(), "artifact")?;
+        let deployment = &self.deployment(&planned);
+        let artifact: &Artifact = &self.made(self.release.artifact.as_ref(), "artifact")?;
         let instance: Instance = self
             .step("start/0", &planned, "start", |stage, context| async move {
-                stage.start(context, &deployment, &artifact).await
+                stage.start(context, deployment, artifact).await
             })
             .await?;
         let details = json!(instance);
@@ -92,13 +96,16 @@ impl Runner {
         let mut warnings = Vec::new();
         if let Err(stop) = self.promote(&instance).await {
             match stop {
-                Stop::Journal(error) => return Err(Stop::Journal(error)),
+                Stop::Journal(_) | Stop::TakenOver(_) => return Err(stop),
                 Stop::Failed { failure, .. } => warnings.push(failure.to_string()),
                 Stop::Cancelled => warnings.push("cancelled while the old instance was retired".into()),
             }
         }
-        if let Err(error) = self.switch_current().await {
-            warnings.push(error);
+        let hold = self.hold().await?;
+        warnings.extend(self.switch_current(&hold).await.err());
+        warnings.extend(self.publish_live(&hold).await.err());
+        if let Some(holder) = self.taken_over_by() {
+            return Err(Stop::TakenOver(holder));
         }
         self.host.journal.promote(&self.release).await?;
         if let (Some(details), false) = (details.as_object_mut(), warnings.is_empty()) {
@@ -121,11 +128,15 @@ impl Runner {
                 deployment.release = release.id.clone();
                 deployment.layout = flow::layout(&self.host.root, &release.service, &release.id);
             }
-            let given = instance.clone();
+            let deployment = &deployment;
             let verdict: Verdict = self
-                .step(&format!("{key}/{index}"), &planned, "verify", |stage, context| async move {
-                    stage.verify(context, &deployment, &given).await
-                })
+                .settled_step(
+                    &format!("{key}/{index}"),
+                    &planned,
+                    "verify",
+                    |verdict: &Verdict| verdict.outcome == Outcome::Passed,
+                    |stage, context| async move { stage.verify(context, deployment, instance).await },
+                )
                 .await?;
             let passed = verdict.outcome == Outcome::Passed;
             let seen = verdict.summary.clone();
@@ -150,10 +161,9 @@ impl Runner {
 
     pub(in crate::job) async fn promote(&mut self, instance: &Instance) -> Result<(), Stop> {
         let planned = self.one(Phase::StartService)?;
-        let deployment = self.deployment(&planned);
-        let given = instance.clone();
+        let deployment = &self.deployment(&planned);
         self.step("promote", &planned, "promote", |stage, context| async move {
-            stage.promote(context, &deployment, &given).await
+            stage.promote(context, deployment, instance).await
         })
         .await
     }
@@ -170,11 +180,11 @@ impl Runner {
         };
         let mut last = json!({});
         for (index, planned) in self.planned(Phase::Register).into_iter().enumerate() {
-            let deployment = self.deployment(&planned);
-            let publication = Publication { occasion, droplet_id: droplet, endpoint: endpoint.clone() };
+            let deployment = &self.deployment(&planned);
+            let publication = &Publication { occasion, droplet_id: droplet, endpoint: endpoint.clone() };
             let registration: crate::stage::Registration = self
                 .step(&format!("register/{index}"), &planned, "register", |stage, context| async move {
-                    stage.register(context, &deployment, &publication).await
+                    stage.register(context, deployment, publication).await
                 })
                 .await?;
             if let Some(id) = registration.droplet_id {

@@ -95,6 +95,17 @@ impl JournalRecorder {
     }
 }
 
+/// Writes one line of the deployer's own into a job's log.
+pub(super) async fn say(
+    journal: &dyn Journal,
+    job: &str,
+    phase: Phase,
+    line: &str,
+) -> Result<(), JournalError> {
+    let data = json!({ "phase": phase, "level": Level::Info, "source": Source::Host, "line": line });
+    journal.append(job, &[NewEvent { at: now(), kind: EventKind::Log, data }]).await
+}
+
 #[async_trait]
 impl Recorder for JournalRecorder {
     async fn log(&self, level: Level, source: Source, line: &str) -> Result<(), RecordError> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::flow;
+use super::lease::Hold;
 use super::release;
 use super::state::{self, Aftermath, JobEvent, JobState, Phase, PhaseStatus};
 use super::supervisor::{Host, LiveJob};
@@ -28,6 +29,11 @@ pub(super) struct Runner {
     pub plugins: Arc<Snapshot>,
     /// What earlier runs of this job have done.
     pub done: Vec<StepRecord>,
+    /// Whether there was an earlier run.
+    pub resumed: bool,
+    /// The turns that plugins had in this job, by their key and their number in the journal.
+    pub turns: Vec<(String, i64)>,
+    pub hold: Option<Arc<Hold>>,
     pub environment: EnvironmentSource,
     pub redactor: Redactor,
     pub release: ReleaseRecord,
@@ -40,6 +46,8 @@ pub(super) enum Stop {
         details: Value,
     },
     Cancelled,
+    /// Another deployer has the service now, so nothing more must happen.
+    TakenOver(String),
     /// What happens cannot be recorded, so nothing more must happen.
     Journal(JournalError),
 }
@@ -59,7 +67,7 @@ pub(super) async fn run(host: Arc<Host>, live: Arc<LiveJob>, job: JobRecord) -> 
         Ok(mut runner) => runner.drive().await,
         Err(Stop::Journal(error)) => Err(error),
         Err(Stop::Failed { failure, .. }) => end_unstarted(&host, job, *failure).await,
-        Err(Stop::Cancelled) => Ok(()),
+        Err(Stop::Cancelled | Stop::TakenOver(_)) => Ok(()),
     }
 }
 
@@ -123,7 +131,22 @@ impl Runner {
         };
         let redactor = Redactor::new(&environment);
         let plugins = host.catalog.snapshot().await;
-        Ok(Runner { host, live, job, plan, plugins, done, environment, redactor, release })
+        let resumed = job.started_at.is_some();
+        let turns = done.iter().map(|step| (step.step.clone(), step.id)).collect();
+        Ok(Runner {
+            host,
+            live,
+            job,
+            plan,
+            plugins,
+            done,
+            resumed,
+            turns,
+            hold: None,
+            environment,
+            redactor,
+            release,
+        })
     }
 
     async fn drive(&mut self) -> Result<(), JournalError> {
@@ -153,6 +176,7 @@ impl Runner {
                 }
             }
         }
+        self.give_up_lease().await;
         // A job whose Register is skipped is complete all the same; the state machine asks for the phase.
         self.advance(JobEvent::Entered(Phase::Register)).await?;
         self.job.completed_at = Some(now());
@@ -180,6 +204,10 @@ impl Runner {
             ("phase", self.plan.phase_timeout(phase))
         };
         let work = async {
+            // Nothing after Verify changes the target.
+            if phase != Phase::Register {
+                self.hold().await?;
+            }
             match phase {
                 Phase::Validation => self.validation().await,
                 Phase::Transfer => self.transfer().await,
@@ -205,6 +233,12 @@ impl Runner {
         let (failure, details) = match stop {
             Stop::Failed { failure, details } => (*failure, details),
             Stop::Cancelled => (self.cancelled(phase), json!({ "cancelled": true })),
+            Stop::TakenOver(holder) => {
+                let failure = taken_over(phase, &holder);
+                self.phase_ended(phase, PhaseStatus::Failed, json!({}), Some(failure)).await?;
+                self.leave_to(phase, holder).await?;
+                return Ok(true);
+            }
             Stop::Journal(error) => return Err(error),
         };
         self.phase_ended(phase, PhaseStatus::Failed, details, Some(failure.clone())).await?;
@@ -226,7 +260,18 @@ impl Runner {
         Ok(true)
     }
 
+    /// Ends the job where it is: what runs is another deployer's now.
+    pub(super) async fn leave_to(&mut self, phase: Phase, holder: String) -> Result<(), JournalError> {
+        self.job.error = Some(taken_over(phase, &holder));
+        if self.job.kind == JobKind::Deploy {
+            self.mark_bad().await?;
+        }
+        self.job.completed_at = Some(now());
+        self.advance(JobEvent::TakenOver(holder)).await
+    }
+
     pub(super) async fn finish(&mut self, aftermath: Aftermath) -> Result<(), JournalError> {
+        self.give_up_lease().await;
         self.job.completed_at = Some(now());
         let event = if self.live.cancel.is_cancelled() {
             JobEvent::Cancelled(aftermath)
@@ -287,6 +332,18 @@ impl Runner {
             record.error = update.error;
         }
         Ok(())
+    }
+}
+
+fn taken_over(phase: Phase, holder: &str) -> Failure {
+    Failure {
+        fault: Fault::Host,
+        plugin: None,
+        attempted: format!("finish {phase}"),
+        seen: format!(
+            "this deployer stood still for so long that its lease ended, and the service is now with {holder}"
+        ),
+        next: "see there what runs, and deploy again".into(),
     }
 }
 

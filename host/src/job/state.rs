@@ -52,6 +52,9 @@ pub enum Aftermath {
     NothingBefore,
     /// This release should run, and could not be brought back, or does not verify.
     NotRestored(String),
+    /// This deployer was stopped for so long that another one took the service over. What runs is that
+    /// one's to say.
+    TakenOver(String),
 }
 
 /// What callers see of a state.
@@ -72,6 +75,8 @@ pub enum JobEvent {
     Entered(Phase),
     /// A phase that may have touched what runs has failed, or was cancelled.
     UnwindingBegan,
+    /// Another deployer has the service now: nothing more is done.
+    TakenOver(String),
     Completed,
     Failed(Aftermath),
     Cancelled(Aftermath),
@@ -96,7 +101,9 @@ pub fn next(state: &JobState, event: &JobEvent) -> Result<JobState, IllegalEvent
         (S::Pending, E::Entered(phase)) => Ok(S::Running(*phase)),
         (S::Pending, E::Cancelled(Aftermath::Untouched)) => Ok(S::Cancelled(Aftermath::Untouched)),
         (S::Pending, E::Failed(Aftermath::Untouched)) => Ok(S::Failed(Aftermath::Untouched)),
-        (S::Pending, E::UnwindingBegan | E::Completed | E::Failed(_) | E::Cancelled(_)) => illegal(),
+        (S::Pending, E::UnwindingBegan | E::TakenOver(_) | E::Completed | E::Failed(_) | E::Cancelled(_)) => {
+            illegal()
+        }
 
         (S::Running(now), E::Entered(phase)) if phase >= now => Ok(S::Running(*phase)),
         (S::Running(_), E::Entered(_)) => illegal(),
@@ -106,6 +113,19 @@ pub fn next(state: &JobState, event: &JobEvent) -> Result<JobState, IllegalEvent
             S::Running(Phase::Validation | Phase::Transfer | Phase::Build | Phase::Register),
             E::UnwindingBegan,
         ) => illegal(),
+        // A verified release that was live stays what it was, whoever has the service afterwards.
+        (S::Running(Phase::Register), E::TakenOver(_)) => illegal(),
+        (
+            S::Running(
+                Phase::Validation
+                | Phase::Transfer
+                | Phase::Build
+                | Phase::StartService
+                | Phase::VerifyHealth,
+            )
+            | S::Unwinding(_),
+            E::TakenOver(holder),
+        ) => Ok(S::Failed(Aftermath::TakenOver(holder.clone()))),
         (S::Running(Phase::Register), E::Completed) => Ok(S::Completed),
         (
             S::Running(
@@ -134,7 +154,12 @@ pub fn next(state: &JobState, event: &JobEvent) -> Result<JobState, IllegalEvent
 
         (
             S::Completed | S::Failed(_) | S::Cancelled(_),
-            E::Entered(_) | E::UnwindingBegan | E::Completed | E::Failed(_) | E::Cancelled(_),
+            E::Entered(_)
+            | E::UnwindingBegan
+            | E::TakenOver(_)
+            | E::Completed
+            | E::Failed(_)
+            | E::Cancelled(_),
         ) => illegal(),
     }
 }
@@ -204,6 +229,14 @@ impl JobState {
         }
     }
 
+    /// The phase that the job is in, while it is in one.
+    pub fn phase(&self) -> Option<Phase> {
+        match self {
+            JobState::Running(phase) | JobState::Unwinding(phase) => Some(*phase),
+            JobState::Pending | JobState::Completed | JobState::Failed(_) | JobState::Cancelled(_) => None,
+        }
+    }
+
     pub fn is_over(&self) -> bool {
         match self {
             JobState::Pending | JobState::Running(_) | JobState::Unwinding(_) => false,
@@ -247,6 +280,9 @@ impl std::fmt::Display for Aftermath {
             Aftermath::Untouched => f.write_str("what runs was not touched"),
             Aftermath::Restored(release) => write!(f, "release {release} restored and healthy"),
             Aftermath::NothingBefore => f.write_str("there was no release before; nothing is left running"),
+            Aftermath::TakenOver(holder) => {
+                write!(f, "another deployer took the service over ({holder}): what runs is that one's to say")
+            }
             Aftermath::NotRestored(release) => {
                 write!(f, "RELEASE {release} COULD NOT BE BROUGHT BACK: the service may be down")
             }
@@ -283,6 +319,11 @@ mod tests {
         check(S::Running(Phase::VerifyHealth), E::UnwindingBegan, Some(S::Unwinding(Phase::VerifyHealth)));
         check(S::Unwinding(Phase::VerifyHealth), E::Failed(restored.clone()), Some(S::Failed(restored)));
         check(S::Running(Phase::Register), E::UnwindingBegan, None);
+        let taken = Aftermath::TakenOver("b".into());
+        check(S::Running(Phase::StartService), E::TakenOver("b".into()), Some(S::Failed(taken.clone())));
+        check(S::Unwinding(Phase::VerifyHealth), E::TakenOver("b".into()), Some(S::Failed(taken)));
+        check(S::Running(Phase::Register), E::TakenOver("b".into()), None);
+        check(S::Pending, E::TakenOver("b".into()), None);
         check(S::Running(Phase::Register), E::Failed(Aftermath::NothingBefore), None);
         check(S::Running(Phase::Register), E::Completed, Some(S::Completed));
     }
@@ -297,6 +338,7 @@ mod tests {
             for event in [
                 JobEvent::Entered(Phase::Register),
                 JobEvent::UnwindingBegan,
+                JobEvent::TakenOver("b".into()),
                 JobEvent::Completed,
                 JobEvent::Failed(Aftermath::Untouched),
                 JobEvent::Cancelled(Aftermath::Untouched),

@@ -9,13 +9,24 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::flow;
+use super::lease::Hold;
 use super::recorder::JournalRecorder;
 use super::runner::{Runner, Stop, fail};
 use super::state::{JobState, Phase};
 use crate::capability::{EnvironmentSource, Limits};
-use crate::journal::{Fault, JournalError, StepRecord, StepStart};
+use crate::journal::{Failure, Fault, JournalError, StepRecord, StepStart};
 use crate::pipeline::PlannedStep;
-use crate::stage::{Deployment, Instance, Stage, StepContext, StepError};
+use crate::stage::{Deployment, Instance, Plugin, Stage, StepContext, StepError};
+
+/// What a plugin's turn came to.
+enum Turn<T> {
+    Settled(T),
+    /// An answer whose end is not recorded yet.
+    Open {
+        step: i64,
+        value: T,
+    },
+}
 
 impl Runner {
     pub(in crate::job) fn planned(&self, phase: Phase) -> Vec<PlannedStep> {
@@ -53,7 +64,24 @@ impl Runner {
         key: &str,
         planned: &PlannedStep,
         function: &str,
-        call: impl FnOnce(Stage, StepContext) -> F,
+        call: impl Fn(Stage, StepContext) -> F,
+    ) -> Result<T, Stop>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, StepError>> + Send,
+    {
+        self.settled_step(key, planned, function, |_| true, call).await
+    }
+
+    /// As `step`. An answer that does not settle the matter, because the plugin could not see the target, is
+    /// worth as little as an error when the connection was lost meanwhile.
+    pub(in crate::job) async fn settled_step<T, F>(
+        &mut self,
+        key: &str,
+        planned: &PlannedStep,
+        function: &str,
+        settles: impl Fn(&T) -> bool,
+        call: impl Fn(Stage, StepContext) -> F,
     ) -> Result<T, Stop>
     where
         T: Serialize + DeserializeOwned,
@@ -65,6 +93,48 @@ impl Runner {
         {
             return Ok(result);
         }
+        let mut patience = self.patience();
+        loop {
+            let before = self.host.ssh.standing().await;
+            let outcome = self.turn(key, planned, function, &settles, &call).await;
+            let failure = match outcome {
+                Ok(Turn::Settled(value)) => return Ok(value),
+                Ok(Turn::Open { step, value }) => {
+                    if !before.lost_by(self.host.ssh.standing().await) {
+                        self.host.journal.step_ended(step, Ok(&json!(value))).await?;
+                        return Ok(value);
+                    }
+                    let lost = lost_during(planned, function);
+                    self.host.journal.step_ended(step, Err(&lost)).await?;
+                    Box::new(lost)
+                }
+                Err(Stop::Failed { failure, details }) => {
+                    if !before.lost_by(self.host.ssh.standing().await) {
+                        return Err(Stop::Failed { failure, details });
+                    }
+                    failure
+                }
+                Err(stop) => return Err(stop),
+            };
+            if !self.wait_for_target(&mut patience, &failure.seen).await? {
+                return Err(Stop::Failed { failure, details: json!({}) });
+            }
+        }
+    }
+
+    /// One call of the plugin: the intent is recorded, the call made, the outcome recorded.
+    async fn turn<T, F>(
+        &mut self,
+        key: &str,
+        planned: &PlannedStep,
+        function: &str,
+        settles: &impl Fn(&T) -> bool,
+        call: &impl Fn(Stage, StepContext) -> F,
+    ) -> Result<Turn<T>, Stop>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, StepError>> + Send,
+    {
         if self.live.cancel.is_cancelled() && !self.unwinding() {
             return Err(Stop::Cancelled);
         }
@@ -85,6 +155,7 @@ impl Runner {
             digest: plugin.digest.clone(),
         };
         let id = self.host.journal.step_started(&start).await?;
+        self.turns.push((key.to_owned(), id));
         let recorder = Arc::new(JournalRecorder::new(
             self.host.journal.clone(),
             self.live.clone(),
@@ -92,54 +163,66 @@ impl Runner {
             id,
             planned,
         ));
-        let context = StepContext {
+        let context = self.context(plugin, planned, recorder.clone());
+        let outcome = recorder.flushing(call(self.host.stage.clone(), context)).await?;
+        match outcome {
+            Ok(value) if settles(&value) => {
+                self.host.journal.step_ended(id, Ok(&json!(value))).await?;
+                Ok(Turn::Settled(value))
+            }
+            Ok(value) => Ok(Turn::Open { step: id, value }),
+            Err(error) => Err(self.stopped_turn(id, planned, error).await?),
+        }
+    }
+
+    fn context(
+        &self,
+        plugin: Arc<Plugin>,
+        planned: &PlannedStep,
+        recorder: Arc<JournalRecorder>,
+    ) -> StepContext {
+        let unwinding = self.unwinding();
+        StepContext {
             plugin,
             grants: planned.grants.iter().copied().collect(),
             pipeline_file: planned.pipeline.clone(),
             limits: Limits { memory_bytes: u64::from(planned.memory_mib) << 20, timeout: planned.timeout },
             public: self.public(),
             service_dir: Some(self.job.request.service_folder.clone().into()),
-            ssh: self.host.ssh.clone(),
+            ssh: self.hold.as_ref().map_or(&self.host.ssh, |hold| &hold.ssh).clone(),
             http: self.host.http.clone(),
             registry: self.host.registry.clone(),
             target_host: self.host.ssh.target().host().to_owned(),
             // What comes back comes back with its own environment, which is on the target.
-            environment: if self.unwinding() {
-                EnvironmentSource::OnTarget
-            } else {
-                self.environment.clone()
+            environment: if unwinding { EnvironmentSource::OnTarget } else { self.environment.clone() },
+            recorder,
+            cancel: match &self.hold {
+                // What ran before is brought back, cancelled or not.
+                Some(hold) if unwinding => hold.lost.clone(),
+                Some(hold) => hold.halt.clone(),
+                None if unwinding => Default::default(),
+                None => self.live.cancel.clone(),
             },
-            recorder: recorder.clone(),
-            cancel: if self.unwinding() { Default::default() } else { self.live.cancel.clone() },
-        };
-        let outcome = recorder.flushing(call(self.host.stage.clone(), context)).await?;
-        self.record_step(id, planned, outcome).await
+        }
     }
 
-    pub(in crate::job) async fn record_step<T: Serialize>(
+    async fn stopped_turn(
         &self,
         id: i64,
         planned: &PlannedStep,
-        outcome: Result<T, StepError>,
-    ) -> Result<T, Stop> {
-        match outcome {
-            Ok(value) => {
-                self.host.journal.step_ended(id, Ok(&json!(value))).await?;
-                Ok(value)
-            }
-            Err(error) => {
-                if error.is_unrecorded() {
-                    return Err(Stop::Journal(JournalError::Unrecorded(error.to_string())));
-                }
-                let cancelled = error.is_cancelled();
-                let failure = flow::failure(&planned.plugin, error.into_error());
-                self.host.journal.step_ended(id, Err(&failure)).await?;
-                if cancelled {
-                    return Err(Stop::Cancelled);
-                }
-                Err(Stop::Failed { failure: Box::new(failure), details: json!({}) })
-            }
+        error: StepError,
+    ) -> Result<Stop, JournalError> {
+        if error.is_unrecorded() {
+            return Err(JournalError::Unrecorded(error.to_string()));
         }
+        let cancelled = error.is_cancelled();
+        let failure = flow::failure(&planned.plugin, error.into_error());
+        self.host.journal.step_ended(id, Err(&failure)).await?;
+        Ok(match self.taken_over_by() {
+            Some(holder) => Stop::TakenOver(holder),
+            None if cancelled => Stop::Cancelled,
+            None => Stop::Failed { failure: Box::new(failure), details: json!({}) },
+        })
     }
 
     pub(in crate::job) fn unwinding(&self) -> bool {
@@ -157,35 +240,10 @@ impl Runner {
         texts
     }
 
-    /// A step that was cut off may have left a process running on the target: it is ended before the step is
-    /// called again, so that the two never run side by side.
-    pub(in crate::job) async fn settle_leftovers(&self, key: &str) -> Result<(), Stop> {
-        let cut_off: Vec<i64> = self
-            .done
-            .iter()
-            .filter(|step| step.step == key && step.completed_at.is_none())
-            .map(|step| step.id)
-            .collect();
-        if cut_off.is_empty() {
-            return Ok(());
-        }
-        for call in self.host.journal.calls(&self.job.id).await? {
-            if let (true, None, Some(process)) = (cut_off.contains(&call.step), &call.outcome, &call.process)
-            {
-                self.host.end_leftover(process).await.map_err(|error| {
-                    fail(Fault::Target, "end a command that was cut off", &error, "deploy again")
-                })?;
-                self.host.journal.call_ended(call.id, "cut off, and ended", None, "", 0).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// `current` points at the live release, and changes in one step.
-    pub(in crate::job) async fn switch_current(&self) -> Result<(), String> {
+    pub(in crate::job) async fn switch_current(&self, hold: &Hold) -> Result<(), String> {
         let layout = flow::layout(&self.host.root, &self.job.service, &self.job.release);
-        self.host
-            .point(&layout.root, &format!("releases/{}", self.job.release))
+        point(hold, &layout.root, &format!("releases/{}", self.job.release))
             .await
             .map_err(|error| format!("could not switch {}/current: {error}", layout.root))
     }
@@ -196,5 +254,20 @@ impl Runner {
             Ok(text) => text.lines().map(|line| self.redactor.redact(line).into_owned()).collect(),
             Err(error) => vec![format!("(its log could not be read: {error})")],
         }
+    }
+}
+
+/// Makes `{root}/current` lead to a release, in one step.
+pub(super) async fn point(hold: &Hold, root: &str, to: &str) -> Result<(), String> {
+    hold.ssh.write_link(&format!("{root}/current"), to).await.map_err(|error| error.to_string())
+}
+
+fn lost_during(planned: &PlannedStep, function: &str) -> Failure {
+    Failure {
+        fault: Fault::Target,
+        plugin: Some(planned.plugin.clone()),
+        attempted: format!("call `{function}`"),
+        seen: "the connection to the target was lost meanwhile".into(),
+        next: "it is called again when the target answers".into(),
     }
 }

@@ -42,6 +42,8 @@ pub struct Host {
     pub pipelines: PathBuf,
     /// The services root on the target.
     pub root: String,
+    /// This deployer's id in its leases. It is the data folder's, so that it stays after a restart.
+    pub owner: String,
     pub release_ids: ReleaseIds,
 }
 
@@ -350,11 +352,6 @@ impl Host {
         let command = RemoteCommand::new(argv.iter().cloned()).timeout(timeout);
         let output = self.ssh.run(&command, &mut ()).await.map_err(|error| error.to_string())?;
         Ok(format!("{}{}", output.stdout, output.stderr))
-    }
-
-    /// Makes `{root}/current` lead to a release, in one step.
-    pub(super) async fn point(&self, root: &str, to: &str) -> Result<(), String> {
-        self.ssh.write_link(&format!("{root}/current"), to).await.map_err(|error| error.to_string())
     }
 
     /// Ends a process group that a command of an earlier run left on the target, if it still is that one.

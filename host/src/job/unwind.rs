@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::flow;
 use super::runner::{Runner, Stop};
 use super::state::{Aftermath, JobState, Phase, PhaseStatus};
+use super::step::point;
 use crate::journal::{JobKind, JournalError, PhaseUpdate};
 use crate::stage::Instance;
 
@@ -19,6 +20,7 @@ impl Runner {
         let (aftermath, restoring) = match self.restore().await {
             Ok(end) => end,
             Err(Stop::Journal(error)) => return Err(error),
+            Err(Stop::TakenOver(holder)) => return self.leave_to(phase, holder).await,
             Err(Stop::Failed { failure, details }) => {
                 let seen = json!({ "error": failure.to_string(), "details": details });
                 (self.not_restored(), seen)
@@ -42,11 +44,12 @@ impl Runner {
 
     async fn restore(&mut self) -> Result<(Aftermath, Value), Stop> {
         debug_assert!(matches!(self.job.state, JobState::Unwinding(_)));
+        let hold = self.hold().await?;
         let planned = self.one(Phase::StartService)?;
-        let deployment = self.deployment(&planned);
+        let deployment = &self.deployment(&planned);
         let back: Option<Instance> = self
             .step("restore", &planned, "restore", |stage, context| async move {
-                stage.restore(context, &deployment).await
+                stage.restore(context, deployment).await
             })
             .await?;
         let Some(previous) = self.job.previous.clone() else {
@@ -57,13 +60,13 @@ impl Runner {
             return Ok((self.not_restored(), seen));
         };
         let checks = self.verdicts("restored", &instance, Some(&previous)).await?;
-        self.host
-            .point(
-                &flow::layout(&self.host.root, &self.job.service, &previous.id).root,
-                &format!("releases/{}", previous.id),
-            )
-            .await
-            .ok();
+        let root = flow::layout(&self.host.root, &self.job.service, &previous.id).root;
+        if let Err(error) = point(&hold, &root, &format!("releases/{}", previous.id)).await {
+            self.say(&format!("{root}/current could not be set: {error}")).await?;
+        }
+        if let Some(holder) = self.taken_over_by() {
+            return Err(Stop::TakenOver(holder));
+        }
         Ok((Aftermath::Restored(previous.id.clone()), json!({ "restored": previous.id, "checks": checks })))
     }
 

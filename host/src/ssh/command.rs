@@ -150,7 +150,8 @@ impl RemoteCommand {
     }
 
     /// The line for the target's login shell. `nonce` marks the wrapper's own words in the output.
-    pub(super) fn line(&self, nonce: &str) -> Result<String, SshError> {
+    /// `fence` is a lease's folder and token, when it runs only under that lease.
+    pub(super) fn line(&self, nonce: &str, fence: Option<(&str, &str)>) -> Result<String, SshError> {
         let bad = |problem: String| SshError::BadCommand { command: self.shown(), problem };
         if self.argv.first().is_none_or(String::is_empty) {
             return Err(bad("it has no program".into()));
@@ -166,9 +167,10 @@ impl RemoteCommand {
 
         let directory = self.directory.as_deref().unwrap_or_default();
         let environment = self.environment_file.as_deref().unwrap_or_default();
+        let (lease, token) = fence.unwrap_or_default();
         let words = ["exec", "sh", "-c", r#"eval "$1""#, "sh", WRAPPER, nonce, directory, environment]
             .into_iter()
-            .chain(["first"])
+            .chain([lease, token, "first"])
             .chain(self.argv.iter().map(String::as_str));
         let line = shlex::try_join(words).map_err(|_| bad("it holds a NUL character".into()))?;
         // The shell gets the line as one argument, and Linux allows 128 KiB for one.
@@ -182,8 +184,8 @@ impl RemoteCommand {
     }
 }
 
-/// Runs on the target before the command, in its place: names the process group, enters the
-/// directory, reads the environment, and becomes the command. It speaks last on both streams, so
+/// Runs on the target before the command, in its place: names the process group, looks for
+/// the lease, enters the directory, reads the environment, and becomes the command. It speaks last on both streams, so
 /// that what login files print is not taken for the command's output.
 ///
 /// sshd makes each command's process the leader of a group of its own. If some other server does
@@ -193,13 +195,20 @@ _g= _t= _b=
 _f() { if [ $# -ge 20 ]; then _g=$3; shift 19; _t=$1; fi; }
 { read -r _l </proc/$$/stat && _f ${_l##*) }; read -r _b </proc/sys/kernel/random/boot_id; } 2>/dev/null
 if [ -n "$_g" ] && [ "$_g" != "$$" ]; then
-  if [ "$5" != first ] || ! command -v setsid >/dev/null 2>&1; then
+  if [ "$7" != first ] || ! command -v setsid >/dev/null 2>&1; then
     printf '%s no-group\n' "$2"; exit 126
   fi
-  _s=$1 _n=$2 _d=$3 _e=$4; shift 5
-  exec setsid sh -c 'eval "$1"' sh "$_s" "$_n" "$_d" "$_e" again "$@"
+  _s=$1 _n=$2 _d=$3 _e=$4 _l=$5 _k=$6; shift 7
+  exec setsid sh -c 'eval "$1"' sh "$_s" "$_n" "$_d" "$_e" "$_l" "$_k" again "$@"
 fi
-_n=$2 _d=$3 _e=$4; shift 5
+_n=$2 _d=$3 _e=$4 _l=$5 _k=$6; shift 7
+if [ -n "$_l" ]; then
+  _x=
+  { read -r _x; read -r _x; } 2>/dev/null <"$_l/lock"
+  [ "$_x" = "$_k" ] || { printf '%s fenced\n' "$_n"; exit 126; }
+  # On a full disk the name is missing: then nobody but its own deployer can end the command.
+  { printf '%s %s\n' "$$" "$_b/$_t" >"$_l/lock.running"; } 2>/dev/null || :
+fi
 if [ -n "$_d" ]; then cd -- "$_d" || { printf '%s no-directory\n' "$_n"; exit 126; }; fi
 # From here on the file's variables may have any name: what is still needed is in the arguments.
 set -- "$_n started $$ $_b/$_t" "$@"
@@ -281,7 +290,7 @@ mod tests {
     fn words_stay_words() {
         let command = RemoteCommand::new(["echo", "a b", "$(reboot)", "it's", ""]);
         assert_eq!(command.shown(), r#"echo 'a b' '$(reboot)' "it's" ''"#);
-        let line = command.line("nonce").unwrap();
+        let line = command.line("nonce", None).unwrap();
         let words = shlex::split(&line).unwrap();
         let expect = ["first", "echo", "a b", "$(reboot)", "it's", ""];
         assert!(words.ends_with(&expect.map(String::from)), "{line}");
@@ -290,7 +299,7 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_is_refused() {
         let refuse = |command: RemoteCommand, part: &str| {
-            let text = command.line("nonce").unwrap_err().to_string();
+            let text = command.line("nonce", None).unwrap_err().to_string();
             assert!(text.contains(part), "{text}");
         };
         refuse(RemoteCommand::new(["echo", "a\0b"]), "NUL");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ended, RemoteProcess};
+use super::{Ended, Holder, RemoteProcess};
 
 /// What went wrong. `Display` is the whole message: the thing, the cause, the next move.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -90,6 +90,11 @@ pub enum SshError {
         during: String,
         cause: String,
         process: Option<RemoteProcess>,
+    },
+    /// Somebody else has the lease that this handle acts under.
+    LeaseLost {
+        folder: String,
+        holder: Holder,
     },
     TimedOut {
         command: String,
@@ -222,6 +227,7 @@ impl SshError {
             | Self::Handshake { .. }
             | Self::AuthenticationRefused(_)
             | Self::Lost { .. }
+            | Self::LeaseLost { .. }
             | Self::TimedOut { .. }
             | Self::NotStarted { .. }
             | Self::ChannelRefused { .. }

@@ -39,6 +39,7 @@ impl Ssh {
     /// wider permissions than `mode`. Its directory must exist.
     pub async fn write_file(&self, path: &str, bytes: &[u8], mode: u32) -> Result<(), SshError> {
         removable(path)?;
+        self.permitted().await?;
         self.on_sftp(|sftp| async move {
             let mut temporary = Temporary::beside(self, path);
             let written = write_through(&sftp, &temporary.path, bytes, mode).await;
@@ -55,6 +56,7 @@ impl Ssh {
     /// Makes `path` a symbolic link to `to`, replacing what was there in one step.
     pub async fn write_link(&self, path: &str, to: &str) -> Result<(), SshError> {
         removable(path)?;
+        self.permitted().await?;
         self.on_sftp(|sftp| async move {
             let mut temporary = Temporary::beside(self, path);
             if let Err(refusal) = sftp.make_link(&temporary.path, to).await {
@@ -70,6 +72,7 @@ impl Ssh {
     /// A directory and those above it; one that exists already keeps its mode.
     pub async fn make_directory(&self, path: &str, mode: u32) -> Result<(), SshError> {
         absolute(path)?;
+        self.permitted().await?;
         self.on_sftp(|sftp| async move {
             // From the deepest that exists: those above it may not even be readable.
             let mut missing = Vec::new();
@@ -107,6 +110,7 @@ impl Ssh {
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), SshError> {
         removable(from)?;
         removable(to)?;
+        self.permitted().await?;
         let again = &AtomicBool::new(false);
         self.on_sftp(|sftp| async move {
             let again = again.swap(true, Ordering::Relaxed);
@@ -128,6 +132,7 @@ impl Ssh {
     /// Takes away a file or a whole tree. That it is gone already is success.
     pub async fn remove(&self, path: &str) -> Result<(), SshError> {
         removable(path)?;
+        self.permitted().await?;
         let file = self
             .on_sftp(|sftp| async move {
                 match sftp.remove_file(path).await {
@@ -193,6 +198,8 @@ impl Ssh {
 
     /// Renames over what is there, by the server's SFTP or else by `mv`.
     async fn replace(&self, sftp: &Sftp, from: &str, to: &str) -> Result<(), SshError> {
+        // Once more, right before what was prepared takes effect: writing it may have taken long.
+        self.permitted().await?;
         match sftp.rename(from, to).await {
             Ok(()) => Ok(()),
             Err(Refusal::Unsupported) => {

@@ -19,6 +19,8 @@ pub(super) enum Marker {
     NoGroup,
     NoDirectory,
     NoEnvironment,
+    /// The lease that it was to run under is not there any more.
+    Fenced,
 }
 
 /// Looks for the wrapper's line at the start of a stream.
@@ -81,6 +83,7 @@ fn parse(words: &str) -> Option<Marker> {
         "no-group" => Some(Marker::NoGroup),
         "no-directory" => Some(Marker::NoDirectory),
         "no-environment" => Some(Marker::NoEnvironment),
+        "fenced" => Some(Marker::Fenced),
         _ => None,
     }
 }

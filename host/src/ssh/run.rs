@@ -14,7 +14,7 @@ use super::command::RemoteProcess;
 use super::connection::{Connection, close};
 use super::kill::KILL_LIMIT;
 use super::lines::{Lines, Marker, Preamble, Tail};
-use super::{Ended, Exit, Output, RemoteCommand, Ssh, SshError, Stream, Watch};
+use super::{Ended, Exit, Lease, Output, RemoteCommand, Ssh, SshError, Stream, Watch};
 
 /// A command has exited; how long to wait for more output from what it left running behind it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -29,7 +29,8 @@ impl Ssh {
     /// If this future is dropped, the remote process group is ended in the background.
     pub async fn run(&self, command: &RemoteCommand, watch: &mut dyn Watch) -> Result<Output, SshError> {
         let nonce = format!("deployer-{:032x}", rand::random::<u128>());
-        let line = command.line(&nonce)?;
+        let line = command.line(&nonce, self.lease.as_ref().map(Lease::fence))?;
+        self.permitted().await?;
         let started = self.on_connection(|connection| {
             let line = &line;
             async move {
@@ -191,7 +192,13 @@ impl Running {
                 })
             }
             Stop::Misplaced(marker) => {
+                let fenced = marker == Marker::Fenced;
+                let lease = self.rest.as_ref().and_then(|rest| rest.ssh.lease.clone());
                 self.close();
+                if let (true, Some(lease)) = (fenced, lease) {
+                    // Who has it now is asked for the message.
+                    lease.renew().await?;
+                }
                 Err(match marker {
                     Marker::NoDirectory => {
                         SshError::NoDirectory { command: shown, path: path(&command.directory) }
@@ -199,6 +206,11 @@ impl Running {
                     Marker::NoEnvironment => {
                         SshError::NoEnvironmentFile { command: shown, path: path(&command.environment_file) }
                     }
+                    // The lease is there again: only whoever took the file away by hand can say why.
+                    Marker::Fenced => SshError::NotStarted {
+                        command: shown,
+                        said: "the lease was not there when it was to start".into(),
+                    },
                     Marker::NoGroup | Marker::Started(_) => SshError::NotStarted {
                         command: shown,
                         said: "the server gives commands no process group of their own, and there \

@@ -113,6 +113,7 @@ struct Work<'a> {
 impl Work<'_> {
     /// Sends what is not yet acknowledged, over the connection that there is.
     async fn attempt(&self) -> Result<(), SshError> {
+        self.ssh.permitted().await?;
         self.ssh.make_directory(self.destination, DIRECTORY_MODE).await?;
         let sessions = self.sessions().await?;
         let Some(first) = sessions.first() else {

@@ -76,6 +76,9 @@ impl SshError {
                      outcome is unknown"
                 )
             }
+            Self::LeaseLost { folder, holder } => {
+                format!("the lease on {folder} was lost; it is now with {holder}")
+            }
             Self::TimedOut { command, limit, ended, last } => {
                 let last = match last.trim_end() {
                     "" => "it had printed nothing".to_owned(),
@@ -160,6 +163,7 @@ impl SshError {
                 refused.user, refused.line
             ),
             Self::Lost { .. } => "look at what it left on the target, or do it again".into(),
+            Self::LeaseLost { .. } => "leave the service to whoever has it, or deploy again".into(),
             Self::TimedOut { .. } => "find out what it waited for, or give it more time".into(),
             Self::Cancelled { .. } => "nothing: this was asked for".into(),
             Self::NotStarted { .. } => "check the user's login shell on the target".into(),

@@ -1,0 +1,84 @@
+//! What a job does when the connection to its target is lost: it waits for the target, ends what the cut-off
+//! call may have left running, and makes the call again. So what became of it is settled by looking at the
+//! target, which is what a call that is made twice begins with.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
+
+use super::runner::{Runner, Stop, fail};
+use crate::journal::Fault;
+
+/// How long a target may stay away. The limits of the phase and the job hold beside it.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Bringing back what ran before is worth more patience: nothing serves meanwhile.
+const UNWINDING_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long a target is waited for, and at what intervals it is asked.
+pub(super) struct Patience {
+    until: Instant,
+    pauses: ExponentialBackoff,
+}
+
+impl Runner {
+    pub(super) fn patience(&self) -> Patience {
+        let time = if self.unwinding() { UNWINDING_PATIENCE } else { PATIENCE };
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(250))
+            .with_max_delay(Duration::from_secs(5))
+            .without_max_times()
+            .build();
+        Patience { until: Instant::now() + time, pauses }
+    }
+
+    /// Waits until the target answers again. False when it did not within the patience that is left.
+    pub(super) async fn wait_for_target(&self, patience: &mut Patience, lost: &str) -> Result<bool, Stop> {
+        self.say(&format!("the target is waited for: {lost}")).await?;
+        loop {
+            let pause = patience.pauses.next().unwrap_or(Duration::from_secs(5));
+            if Instant::now() + pause > patience.until {
+                return Ok(false);
+            }
+            self.rest(pause).await?;
+            if self.host.ssh.connect().await.is_ok() {
+                self.say("the target answers again").await?;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Waits, but no longer than the job is wanted.
+    pub(super) async fn rest(&self, time: Duration) -> Result<(), Stop> {
+        if self.unwinding() {
+            tokio::time::sleep(time).await;
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            () = self.live.cancel.cancelled() => Err(Stop::Cancelled),
+        }
+    }
+
+    /// A turn that was cut off may have left a process running on the target: it is ended before the plugin is
+    /// called again, so that the two never run side by side.
+    pub(super) async fn settle_leftovers(&self, key: &str) -> Result<(), Stop> {
+        let turns: Vec<i64> =
+            self.turns.iter().filter(|(turn, _)| turn == key).map(|(_, step)| *step).collect();
+        if turns.is_empty() {
+            return Ok(());
+        }
+        for call in self.host.journal.calls(&self.job.id).await? {
+            let (true, None, Some(process)) = (turns.contains(&call.step), &call.exit, &call.process) else {
+                continue;
+            };
+            self.host.end_leftover(process).await.map_err(|error| {
+                fail(Fault::Target, "end a command that was cut off", &error, "deploy again")
+            })?;
+            if call.outcome.is_none() {
+                self.host.journal.call_ended(call.id, "cut off, and ended", None, "", 0).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,321 @@
+//! A lease on a folder of the target: a file there that says who works on it, and until when. It keeps other
+//! deployers out, runs out when its holder is dead, and stops a holder that was paused and lost it: nothing
+//! is changed through a handle under a lease without the lease.
+//!
+//! Time is the target's alone: the file's modification time is when the lease ends. So two machines need not
+//! agree on the time, and a full disk does not keep a lease from being renewed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::{Exit, RemoteCommand, RemoteProcess, Ssh, SshError};
+
+/// How long a lease lasts that nobody renews.
+pub const LEASE_TIME: Duration = Duration::from_secs(30);
+/// A lease that was confirmed this recently is believed without asking. The rest of its time is for what was
+/// sent in that belief.
+const BELIEVED: Duration = Duration::from_secs(15);
+/// Taking, renewing and giving up are one short command each.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a lease is asked for.
+#[derive(Debug, Clone)]
+pub struct LeaseRequest {
+    /// The folder on the target. It is made when it is missing.
+    pub folder: String,
+    /// The deployer, by an id that it keeps: its own lease from before a crash is no obstacle.
+    pub owner: String,
+    /// What it is taken for.
+    pub job: String,
+    /// The deployer, for people.
+    pub who: String,
+}
+
+/// Who has a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub job: String,
+    pub who: String,
+}
+
+/// What came of asking for a lease.
+pub enum Taken {
+    Ours(Lease),
+    /// Somebody else has it until then, in seconds of the target's clock since 1970. A holder that lives
+    /// moves that time.
+    Held {
+        holder: Holder,
+        until: u64,
+        now: u64,
+    },
+}
+
+/// A lease that was taken. Cheap to clone.
+#[derive(Clone)]
+pub struct Lease {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ssh: Ssh,
+    folder: String,
+    token: String,
+    /// Whose time had run out, and the command that it may have left running.
+    before: Option<(Holder, Option<RemoteProcess>)>,
+    standing: Mutex<Standing>,
+    renewing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+enum Standing {
+    /// Confirmed by an answer to a question that was asked then.
+    Confirmed(Moment),
+    Lost(Holder),
+}
+
+/// A moment by two clocks: one stands still while the machine sleeps, the other can be set.
+#[derive(Clone, Copy)]
+struct Moment {
+    steady: Instant,
+    wall: SystemTime,
+}
+
+impl Ssh {
+    /// Takes a lease, if nobody else holds it.
+    ///
+    /// # Errors
+    /// When the target cannot be asked, or its folder cannot be written.
+    pub async fn take_lease(&self, request: &LeaseRequest) -> Result<Taken, SshError> {
+        let token = format!("{:032x}", rand::random::<u128>());
+        let asked = Moment::now();
+        let words = [request.owner.as_str(), token.as_str(), request.job.as_str(), request.who.as_str()];
+        let said = self.lease_command(&request.folder, "take", words).await?;
+        let mut lines = said.lines();
+        let first = lines.next().unwrap_or_default();
+        let holder = |lines: &mut std::str::Lines<'_>| Holder {
+            job: lines.next().unwrap_or_default().to_owned(),
+            who: lines.next().unwrap_or_default().to_owned(),
+        };
+        let words: Vec<&str> = first.split_whitespace().collect();
+        match words.as_slice() {
+            ["ours", token, others @ ..] => {
+                let earlier = holder(&mut lines);
+                let process = lines.next().and_then(process);
+                let before = (!others.is_empty()).then_some((earlier, process));
+                Ok(Taken::Ours(Lease {
+                    inner: Arc::new(Inner {
+                        ssh: self.without_lease(),
+                        folder: request.folder.clone(),
+                        token: (*token).to_owned(),
+                        before,
+                        standing: Mutex::new(Standing::Confirmed(asked)),
+                        renewing: tokio::sync::Mutex::default(),
+                    }),
+                }))
+            }
+            ["held", until, now] => Ok(Taken::Held {
+                holder: holder(&mut lines),
+                until: until.parse().unwrap_or_default(),
+                now: now.parse().unwrap_or_default(),
+            }),
+            _ => Err(not_understood(&request.folder, &said)),
+        }
+    }
+
+    async fn lease_command(&self, folder: &str, action: &str, words: [&str; 4]) -> Result<String, SshError> {
+        let seconds = LEASE_TIME.as_secs().to_string();
+        let argv = ["sh", "-c", SCRIPT, "lease", folder, action, seconds.as_str()].into_iter().chain(words);
+        let command = RemoteCommand::new(argv).timeout(LIMIT);
+        // Boxed: running a command asks for the lease, and asking for the lease runs a command.
+        let output = Box::pin(self.without_lease().run(&command, &mut ())).await?;
+        match output.exit {
+            Exit::Code(0) => Ok(output.stdout),
+            Exit::Code(20) => Err(SshError::Denied { doing: "making and entering", path: folder.into() }),
+            Exit::Code(21) => Err(SshError::Remote {
+                doing: "locking",
+                path: folder.into(),
+                said: "there is no `flock`, which util-linux and busybox have".into(),
+            }),
+            Exit::Code(22) => Err(SshError::Remote {
+                doing: "locking",
+                path: folder.into(),
+                said: "another process has had it locked for ten seconds".into(),
+            }),
+            _ => Err(SshError::Remote {
+                doing: "writing the lease in",
+                path: folder.into(),
+                said: output.stderr.trim().to_owned(),
+            }),
+        }
+    }
+}
+
+impl Lease {
+    /// Whose lease had run out when this one was taken, and the command that they may have left running.
+    pub fn before(&self) -> Option<&(Holder, Option<RemoteProcess>)> {
+        self.inner.before.as_ref()
+    }
+
+    /// Who has it now, once it was lost.
+    pub fn lost_to(&self) -> Option<Holder> {
+        match self.standing() {
+            Standing::Confirmed(_) => None,
+            Standing::Lost(holder) => Some(holder),
+        }
+    }
+
+    /// Makes sure of the lease. Without a question as long as the last answer is young.
+    ///
+    /// # Errors
+    /// `LeaseLost`, or that the target cannot be asked.
+    pub async fn held(&self) -> Result<(), SshError> {
+        match self.standing() {
+            Standing::Confirmed(when) if when.elapsed() < BELIEVED => Ok(()),
+            Standing::Confirmed(_) => self.renew().await,
+            Standing::Lost(holder) => Err(self.lost(holder)),
+        }
+    }
+
+    /// Makes it last for its whole time again.
+    ///
+    /// # Errors
+    /// As `held`.
+    pub async fn renew(&self) -> Result<(), SshError> {
+        let _one_at_a_time = self.inner.renewing.lock().await;
+        let asked = Moment::now();
+        let said = self.ask("keep").await?;
+        let mut lines = said.lines();
+        let standing = match lines.next() {
+            Some("ours") => Standing::Confirmed(asked),
+            Some("lost") => Standing::Lost(Holder {
+                job: lines.next().unwrap_or_default().to_owned(),
+                who: lines.next().unwrap_or_default().to_owned(),
+            }),
+            _ => return Err(not_understood(&self.inner.folder, &said)),
+        };
+        *self.inner.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing.clone();
+        match standing {
+            Standing::Confirmed(_) => Ok(()),
+            Standing::Lost(holder) => Err(self.lost(holder)),
+        }
+    }
+
+    /// Gives it up, so that nobody has to wait for its end.
+    ///
+    /// # Errors
+    /// When the target cannot be asked: it ends by itself then.
+    pub async fn give_up(&self) -> Result<(), SshError> {
+        self.ask("give-up").await.map(drop)
+    }
+
+    /// What a command's wrapper on the target compares before the command runs.
+    pub(super) fn fence(&self) -> (&str, &str) {
+        (&self.inner.folder, &self.inner.token)
+    }
+
+    async fn ask(&self, action: &str) -> Result<String, SshError> {
+        let words = ["", self.inner.token.as_str(), "", ""];
+        self.inner.ssh.lease_command(&self.inner.folder, action, words).await
+    }
+
+    fn standing(&self) -> Standing {
+        self.inner.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn lost(&self, holder: Holder) -> SshError {
+        SshError::LeaseLost { folder: self.inner.folder.clone(), holder }
+    }
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self { steady: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// By the clock that says more. One that was set back says nothing.
+    fn elapsed(self) -> Duration {
+        self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default())
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.who.as_str(), self.job.as_str()) {
+            ("", _) => f.write_str("nobody (its lease was taken away)"),
+            (who, "") => f.write_str(who),
+            (who, job) => write!(f, "{who}, for {job}"),
+        }
+    }
+}
+
+fn process(line: &str) -> Option<RemoteProcess> {
+    let (group, started) = line.split_once(' ')?;
+    Some(RemoteProcess {
+        group: group.parse().ok().filter(|group| *group > 1)?,
+        started: started.trim().to_owned(),
+    })
+}
+
+fn not_understood(folder: &str, said: &str) -> SshError {
+    SshError::Remote {
+        doing: "asking for the lease in",
+        path: folder.into(),
+        said: format!("it answered {said:?}"),
+    }
+}
+
+/// `lock` has four lines: owner, token, job, who. Its modification time is when it ends. Everything is
+/// decided under `flock` on the folder itself, which is free again when its holder dies.
+///
+/// `lock.running` names the last command that was started under the lease, so that whoever takes over from
+/// a holder that cannot be asked can end it.
+const SCRIPT: &str = r#"
+folder=$1 action=$2 seconds=$3 owner=$4 token=$5 job=$6 who=$7
+umask 022
+cd -- "$folder" 2>/dev/null || {
+  [ "$action" = take ] || { printf 'lost\n\n\n'; exit 0; }
+  mkdir -p -- "$folder" && cd -- "$folder" || exit 20
+}
+[ -w . ] || exit 20
+command -v flock >/dev/null 2>&1 || exit 21
+exec 9<. && flock -w 10 9 || exit 22
+o= t= j= w= e=0 now=$(date +%s)
+if [ -f lock ]; then
+  { IFS= read -r o; IFS= read -r t; IFS= read -r j; IFS= read -r w; } <lock
+  e=$(stat -c %Y lock) || exit 23
+fi
+until=$((now + seconds))
+case $action in
+take)
+  if [ -n "$t" ] && [ "$o" != "$owner" ] && [ "$e" -gt "$now" ]; then
+    printf 'held %s %s\n%s\n%s\n' "$e" "$now" "$j" "$w"
+    exit 0
+  fi
+  if printf '%s\n' "$owner" "$token" "$job" "$who" >lock.new &&
+     touch -d "@$until" lock.new && mv -f lock.new lock; then :
+  elif [ -n "$t" ] && [ "$o" = "$owner" ]; then
+    # Our own from before, on a full disk: as good.
+    rm -f lock.new; token=$t; touch -d "@$until" lock || exit 23
+  else
+    rm -f lock.new; exit 23
+  fi
+  if [ -n "$t" ] && [ "$o" != "$owner" ]; then
+    printf 'ours %s after\n%s\n%s\n' "$token" "$j" "$w"
+    [ ! -f lock.running ] || cat lock.running
+  else
+    echo "ours $token"
+  fi ;;
+keep)
+  if [ "$t" = "$token" ]; then
+    touch -d "@$until" lock || exit 23
+    echo ours
+  else
+    printf 'lost\n%s\n%s\n' "$j" "$w"
+  fi ;;
+give-up)
+  [ "$t" != "$token" ] || rm -f lock lock.running || exit 23
+  echo free ;;
+esac
+"#;
