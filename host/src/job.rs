@@ -3,10 +3,12 @@
 //! `state` says which states there are, and is pure. `release` chooses what to go back to, and is pure.
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one
 //! plugin's turn, `reconnect` what becomes of one that loses the target, `unwind` brings back what ran before,
-//! `lease` keeps other deployers out, `recorder` writes down what plugins do. `supervisor` owns the jobs that live: their queues, their cancelling, their resuming.
+//! `lease` keeps other deployers out, `outage` measures how long
+//! callers had no answer, `recorder` writes down what plugins do. `supervisor` owns the jobs that live: their queues, their cancelling, their resuming.
 
 mod flow;
 mod lease;
+mod outage;
 mod phases;
 mod reconnect;
 mod recorder;

@@ -1,6 +1,6 @@
 //! What a failed deployment leaves: what ran before, or nothing.
 
-use deployer_tests::{Program, Service, deployment, target};
+use deployer_tests::{Outage, Program, Service, deployment, target};
 use serde_json::json;
 
 async fn a_sick_release_gives_way_to_the_one_before(method: &str, example: &str, name: &str, port: u16) {
@@ -29,7 +29,12 @@ async fn a_sick_release_gives_way_to_the_one_before(method: &str, example: &str,
     // The next one is sick: the one before is back, with its own environment.
     service.break_health();
     let request = deployment(&service, method, json!({ "COLOUR": "green" }));
+    let outage = Outage::begin(service.url("/health"));
     let failed = program.deploy(&request).await.failed();
+    let seen = outage.end().await;
+    let recorded = failed.0["outage_seconds"].as_f64().unwrap_or_else(|| panic!("{:#}", failed.0));
+    println!("{method}: no answer for {seen:.3} s, and {recorded:.3} s are on record");
+    assert!(seen > 0.0 && (recorded - seen).abs() < 0.5 + seen / 4.0, "{seen} {:#}", failed.0);
     assert!(
         failed.0["outcome"].as_str().unwrap_or_default().contains(good.release()),
         "it says what runs: {:#}",

@@ -11,3 +11,4 @@ mod registering;
 mod requests;
 mod systemd;
 mod transfer;
+mod two_deployers;

@@ -7,11 +7,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc)]
 
 mod api;
+mod outage;
 mod program;
 mod service;
 mod target;
 
 pub use api::{Job, deployment};
+pub use outage::Outage;
 pub use program::{Program, client, program};
 pub use service::Service;
 pub use target::{Target, target};

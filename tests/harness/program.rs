@@ -83,6 +83,13 @@ impl Program {
         }
     }
 
+    /// Sends it a signal: `STOP`, `CONT`, `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        let status = Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap();
+        assert!(status.success());
+    }
+
     /// Starts it again, with the same folders and the same address.
     pub async fn run(&mut self) {
         let folder = self.folder.path();

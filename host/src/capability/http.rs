@@ -12,6 +12,7 @@ use self::exchange::{Answer, Trouble};
 use super::call::{Host, Made, Step};
 use super::grant::Call;
 use super::record::Effect;
+use crate::ssh::Ssh;
 use crate::stage::bindings::deployer::pipeline::http::{self, Destination, Failure, Request, Response};
 use crate::stage::{Error, Fault};
 
@@ -44,6 +45,20 @@ impl HttpClient {
                 .user_agent(concat!("deployer/", env!("CARGO_PKG_VERSION")))
         };
         Ok(Self { direct: builder().no_proxy().build()?, outward: builder().build()? })
+    }
+
+    /// The status that a service answers to a GET, for a look of the host's own; none when no answer came.
+    /// `ssh` is the way to a target's loopback.
+    pub async fn status(&self, ssh: Option<&Ssh>, url: &str, limit: Duration) -> Option<u16> {
+        let url = Url::parse(url).ok()?;
+        let asked = exchange::Asked { method: Method::GET, headers: Default::default(), body: Vec::new() };
+        let asking = async {
+            match (ssh, url.port()) {
+                (Some(ssh), Some(port)) => exchange::through_ssh(ssh, port, &url, asked).await,
+                _ => exchange::through_network(&self.direct, url, asked).await,
+            }
+        };
+        Some(tokio::time::timeout(limit, asking).await.ok()?.ok()?.status)
     }
 
     /// For requests of the host's own to the registry.

@@ -54,6 +54,8 @@ pub struct Job {
     pub outcome: Option<String>,
     /// The same for programs, where the job did not complete.
     pub aftermath: Option<String>,
+    /// The longest time that callers had no answer while what runs was replaced; null where nothing ran before.
+    pub outage_seconds: Option<f64>,
     pub failure: Option<Failure>,
     pub progress: Option<Value>,
     pub target: String,
@@ -217,6 +219,7 @@ impl Job {
             success: success(&job.state),
             outcome: outcome(&job),
             aftermath: aftermath(&job.state).map(str::to_owned),
+            outage_seconds: outage_seconds(&job.phases),
             duration_seconds: seconds(job.started_at, job.completed_at),
             deploy_job_id: job.id,
             service_name: job.service,
@@ -338,6 +341,10 @@ fn aftermath(state: &JobState) -> Option<&'static str> {
             Aftermath::TakenOver(_) => "taken_over",
         }),
     }
+}
+
+fn outage_seconds(phases: &[PhaseRecord]) -> Option<f64> {
+    phases.iter().find_map(|phase| phase.details.get("outage")?.get("seconds")?.as_f64())
 }
 
 /// From one time to the other, in seconds; none while it lasts.

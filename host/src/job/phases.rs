@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::flow;
+use super::outage;
 use super::runner::{Runner, Stop};
 use super::state::Phase;
 use crate::journal::{Failure, Fault, JobKind, Registration, ReleaseRecord, now};
@@ -74,6 +75,19 @@ impl Runner {
     }
 
     pub(in crate::job) async fn start(&mut self) -> Result<Value, Stop> {
+        // With another port it is another address: nobody who asks the old one finds the new release there.
+        let replaced =
+            self.job.previous.as_ref().filter(|previous| previous.port == self.job.request.service_port);
+        if let (Some(previous), None) = (replaced, &self.watch) {
+            let question = outage::Question {
+                http: self.host.http.clone(),
+                ssh: self.host.ssh.clone(),
+                url: self.host.service_url(previous.port),
+                port: previous.port,
+                path: outage::path(&self.plan),
+            };
+            self.watch = outage::Watch::begin(question).await;
+        }
         let planned = self.one(Phase::StartService)?;
         let deployment = &self.deployment(&planned);
         let artifact: &Artifact = &self.made(self.release.artifact.as_ref(), "artifact")?;
@@ -108,8 +122,13 @@ impl Runner {
             return Err(Stop::TakenOver(holder));
         }
         self.host.journal.promote(&self.release).await?;
-        if let (Some(details), false) = (details.as_object_mut(), warnings.is_empty()) {
-            details.insert("warnings".into(), json!(warnings));
+        if let Some(details) = details.as_object_mut() {
+            if !warnings.is_empty() {
+                details.insert("warnings".into(), json!(warnings));
+            }
+            if let Some(watch) = self.watch.take() {
+                details.insert("outage".into(), watch.report());
+            }
         }
         Ok(details)
     }

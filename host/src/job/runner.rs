@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::flow;
 use super::lease::Hold;
+use super::outage;
 use super::release;
 use super::state::{self, Aftermath, JobEvent, JobState, Phase, PhaseStatus};
 use super::supervisor::{Host, LiveJob};
@@ -34,6 +35,8 @@ pub(super) struct Runner {
     /// The turns that plugins had in this job, by their key and their number in the journal.
     pub turns: Vec<(String, i64)>,
     pub hold: Option<Arc<Hold>>,
+    /// From Start on, where something ran before.
+    pub watch: Option<outage::Watch>,
     pub environment: EnvironmentSource,
     pub redactor: Redactor,
     pub release: ReleaseRecord,
@@ -143,6 +146,7 @@ impl Runner {
             resumed,
             turns,
             hold: None,
+            watch: None,
             environment,
             redactor,
             release,

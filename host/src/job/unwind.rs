@@ -77,12 +77,16 @@ impl Runner {
         }
     }
 
-    /// Adds how the restoring went to the details of the phase that failed.
+    /// Adds how the restoring went, and how long callers had no answer, to the details of the phase that failed.
     async fn tell(&mut self, phase: Phase, restoring: Value) -> Result<(), JournalError> {
+        let outage = self.watch.take().map(|watch| watch.report());
         let Some(record) = self.job.phase(phase).cloned() else { return Ok(()) };
         let mut details = record.details;
         if let Some(details) = details.as_object_mut() {
             details.insert("restoring".into(), restoring);
+            if let Some(outage) = outage {
+                details.insert("outage".into(), outage);
+            }
         }
         let mut update = PhaseUpdate::new(phase, PhaseStatus::Failed);
         update.details = Some(details);
