@@ -56,6 +56,9 @@ pub struct RollbackArgs {
     /// The release to go back to [default: the one that was live before]
     #[arg(long, value_name = "RELEASE")]
     to: Option<String>,
+    /// Only say what would run
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     pub server: ServerFlags,
 }
@@ -116,8 +119,15 @@ pub async fn history(client: &Client, args: HistoryArgs, json: bool) -> anyhow::
 pub async fn rollback(client: &Client, args: RollbackArgs, json: bool) -> anyhow::Result<ExitCode> {
     let latest: Job = typed(client, &latest_job(client, &args.service).await?)?;
     let releases: Vec<Release> = typed(client, &client.get(&["releases", &args.service]).await?)?;
+    let live = releases.iter().find(|release| release.standing == Standing::Live);
+    let back = way_back(&releases, live, args.to.as_deref());
+    if args.dry_run {
+        let value = json!({ "service_name": args.service, "live": live, "back": back });
+        print(json, &value, || plan(&args.service, live, back));
+        return Ok(if back.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     if !json {
-        line(&plan(&args.service, &releases, args.to.as_deref()));
+        line(&plan(&args.service, live, back));
     }
     let body = match &args.to {
         Some(release) => json!({ "release": release }),
@@ -198,22 +208,32 @@ async fn latest_job(client: &Client, service: &str) -> Result<Value, ClientError
 }
 
 /// What a rollback will do, as far as the releases tell.
-fn plan(service: &str, releases: &[Release], to: Option<&str>) -> String {
-    let live = releases.iter().find(|release| release.standing == Standing::Live);
+/// The release that the server would take: the newest that is older than the one that runs, or the named one.
+fn way_back<'a>(releases: &'a [Release], live: Option<&Release>, to: Option<&str>) -> Option<&'a Release> {
+    let live = live?;
+    let may = |release: &&Release| release.standing == Standing::Retired;
+    match to {
+        Some(to) => releases.iter().filter(may).find(|release| release.release == to),
+        None => releases
+            .iter()
+            .filter(may)
+            .filter(|release| release.release < live.release)
+            .max_by(|a, b| a.release.cmp(&b.release)),
+    }
+}
+
+fn plan(service: &str, live: Option<&Release>, back: Option<&Release>) -> String {
     let now = match live {
         Some(live) => format!("{service} runs release {}", live.release),
         None => format!("{service} has no release that runs"),
     };
-    let back = match to {
-        Some(release) => Some(release),
-        // Newest first: the first retired one is the one that was live before.
-        None => releases
-            .iter()
-            .find(|release| release.standing == Standing::Retired)
-            .map(|release| release.release.as_str()),
-    };
     match back {
-        Some(release) => format!("{now}; going back to {release}"),
+        Some(back) => {
+            format!(
+                "{now}; going back to {}, made {} by {}",
+                back.release, back.created_at, back.deploy_job_id
+            )
+        }
         None => format!("{now}, and there is none to go back to"),
     }
 }
@@ -274,9 +294,21 @@ mod tests {
             release("r2", Standing::Retired),
             release("r1", Standing::Retired),
         ];
-        let check = |releases: &[Release], to, expect: &str| assert_eq!(plan("hello", releases, to), expect);
+        let check = |releases: &[Release], to: Option<&str>, expect: &str| {
+            let live = releases.iter().find(|release| release.standing == Standing::Live);
+            let said = plan("hello", live, way_back(releases, live, to));
+            assert!(said.starts_with(expect), "{said}");
+        };
         check(&releases, None, "hello runs release r3; going back to r2");
         check(&releases, Some("r1"), "hello runs release r3; going back to r1");
+        check(&releases, Some("r4"), "hello runs release r3, and there is none to go back to");
         check(&[], None, "hello has no release that runs, and there is none to go back to");
+        // After a rollback from r3, the next one goes one further back.
+        let rolled_back = [
+            release("r3", Standing::Retired),
+            release("r2", Standing::Live),
+            release("r1", Standing::Retired),
+        ];
+        check(&rolled_back, None, "hello runs release r2; going back to r1");
     }
 }
