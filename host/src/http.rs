@@ -30,7 +30,7 @@ use auth::Tokens;
 pub use guard::USER_HEADER;
 pub use service::{
     Capabilities, CurrentJob, DeployRequest, Deployments, Environment, FieldProblem, Health, JobLimits,
-    PluginSummary, Refusal, RefusedPlugin,
+    Known, PluginSummary, Refusal, RefusedPlugin,
 };
 pub use validate::{is_variable_name, service_name_problem};
 

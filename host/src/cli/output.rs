@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::client::ClientError;
 
-/// The command line is not right: exit status 2.
+/// The command line is not right: exit status 2, as for what its parser refuses.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
@@ -28,7 +28,7 @@ pub fn line(text: &str) {
     let _ = writeln!(output, "{text}").and_then(|()| output.flush());
 }
 
-/// Prints an error, and says which exit status it has: 2 where the request is wrong, otherwise 1.
+/// Prints an error, and says which exit status it has: 2 where the command line is wrong, otherwise 1.
 pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let problem = match error.downcast_ref::<ClientError>() {
         Some(ClientError::Problem(problem)) => Some(problem),
@@ -57,8 +57,7 @@ pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
         }
     }
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
-    let is_usage = error.downcast_ref::<Usage>().is_some() || problem.is_some_and(|it| it.status == 400);
-    ExitCode::from(if is_usage { 2 } else { 1 })
+    ExitCode::from(if error.downcast_ref::<Usage>().is_some() { 2 } else { 1 })
 }
 
 /// An error and its causes. One that only repeats what stands before it is left out, and so are the layers of

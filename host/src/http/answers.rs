@@ -23,7 +23,10 @@ pub async fn submit(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let request = validate::deploy_request(&body)?;
+    let request = match validate::deploy_request(&body) {
+        Ok(request) => request,
+        Err(misfit) => return Err(whole(&app, *misfit).await),
+    };
     let key = headers.get("idempotency-key").map(|key| validate::idempotency_key(key.as_bytes()));
     let job = app.deployments.submit(request, key.transpose()?, actor).await?;
     Ok((StatusCode::ACCEPTED, location(&job), Json(Accepted::of(&job))).into_response())
@@ -99,6 +102,16 @@ pub async fn releases(
     let releases = app.deployments.releases(&service).await?;
     let releases = releases.ok_or_else(|| Problem::no_such_service(&service))?;
     Ok(Json(releases.into_iter().map(Release::of).collect()))
+}
+
+/// All that is wrong with a request, not only its shape.
+async fn whole(app: &App, misfit: validate::Misfit) -> Problem {
+    let mut errors = misfit.problem.errors.clone();
+    if errors.is_empty() {
+        return misfit.problem;
+    }
+    errors.extend(app.deployments.problems(&misfit.known).await);
+    Problem::invalid(errors)
 }
 
 async fn known(app: &App, id: &str) -> Result<CurrentJob, Problem> {

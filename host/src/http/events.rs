@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::App;
 use super::extract::{Parameters, Segment};
 use super::problem::Problem;
+use super::service::FieldProblem;
 use super::validate;
 use crate::journal::{Event, EventKind, time_text};
 
@@ -37,6 +38,12 @@ pub async fn stream(
     let changes = app.deployments.watch();
     let job = app.deployments.job(&id).await?.ok_or_else(|| Problem::no_such_job(&id))?;
     let over = job.record.state.is_over();
+    if after > 0 && !over && app.deployments.events(&id, after - 1, 1).await?.is_empty() {
+        return Err(Problem::invalid(vec![FieldProblem::new(
+            "Last-Event-ID",
+            format!("the job has no event {after} yet: leave it out to read from the first one"),
+        )]));
+    }
     let mut tail = Tail { app, id, after, changes, page: VecDeque::new(), over, follow };
     tail.read().await?;
     if tail.over && tail.page.is_empty() && after > 0 {

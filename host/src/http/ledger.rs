@@ -59,6 +59,7 @@ impl Deployments for Ledger {
                 auto_register: request.auto_register,
                 verification_job_id: request.verification_job_id,
                 environment: Vec::new(),
+                digest: String::new(),
                 actor,
             },
             plan: json!({}),
@@ -68,8 +69,13 @@ impl Deployments for Ledger {
             skipped: vec![(Phase::Register, "no registry is set".into())],
         };
         match self.journal.submit(&job).await? {
-            Submitted::New(job) | Submitted::Known(job) => Ok(job),
+            Submitted::New(job) | Submitted::Known(job) | Submitted::KeyTaken(job) => Ok(job),
         }
+    }
+
+    async fn problems(&self, known: &Known) -> Vec<FieldProblem> {
+        let unknown = known.deployment_method.iter().filter(|method| *method != "docker");
+        unknown.map(|method| FieldProblem::new("deployment_method", format!("no `{method}`"))).collect()
     }
 
     async fn job(&self, id: &str) -> Result<Option<CurrentJob>, Refusal> {

@@ -22,6 +22,9 @@ pub trait Deployments: Send + Sync {
         actor: Actor,
     ) -> Result<JobRecord, Refusal>;
 
+    /// What speaks against a deployment with these fields, for a request that is wrong in others already.
+    async fn problems(&self, known: &Known) -> Vec<FieldProblem>;
+
     async fn job(&self, id: &str) -> Result<Option<CurrentJob>, Refusal>;
 
     /// Goes back to the release before the live one of the job's service, or to `release`, and waits for the
@@ -72,6 +75,14 @@ pub struct DeployRequest {
     pub environment: Environment,
     pub auto_register: bool,
     pub verification_job_id: Option<String>,
+}
+
+/// The fields of a request that are right by themselves, and that more can be said of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Known {
+    pub service_path: Option<String>,
+    pub service_name: Option<String>,
+    pub deployment_method: Option<String>,
 }
 
 /// Environment variables with their values. `Debug` shows the names only, so that no log has a value by

@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
-use super::service::{DeployRequest, Environment, FieldProblem};
+use super::service::{DeployRequest, Environment, FieldProblem, Known};
 use super::types::{HISTORY_DEFAULT, HISTORY_LIMIT, Message, MessageKind, VALUE_LIMIT};
 
 /// Reads `POST /deploy`'s body. Fields that are not known are ignored, as older callers send some.
 ///
 /// # Errors
-/// A problem that names every wrong field.
-pub fn deploy_request(body: &[u8]) -> Result<DeployRequest, Problem> {
-    let mut fields = Fields::of(body)?;
+/// A problem that names every wrong field, and the fields that are right.
+pub fn deploy_request(body: &[u8]) -> Result<DeployRequest, Box<Misfit>> {
+    let mut fields = Fields::of(body).map_err(|problem| Misfit { problem, known: Known::default() })?;
     let service_path = fields.service_path();
     let service_name = fields.service_name();
     let service_port = fields.service_port();
@@ -36,8 +36,20 @@ pub fn deploy_request(body: &[u8]) -> Result<DeployRequest, Problem> {
                 verification_job_id,
             })
         }
-        _ => Err(Problem::invalid(fields.problems)),
+        (service_path, service_name, _) => {
+            let right = |field: &str| !fields.problems.iter().any(|problem| problem.field == field);
+            let deployment_method = right("deployment_method").then_some(deployment_method);
+            let known = Known { service_path, service_name, deployment_method };
+            Err(Box::new(Misfit { problem: Problem::invalid(fields.problems), known }))
+        }
     }
+}
+
+/// A request that is wrong.
+#[derive(Debug)]
+pub struct Misfit {
+    pub problem: Problem,
+    pub known: Known,
 }
 
 /// Reads `POST /deploy/{id}/rollback`'s body, which may be empty: the release to go back to.

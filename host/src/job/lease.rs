@@ -117,16 +117,17 @@ impl Runner {
                 Err(error) => error,
             };
             // A job that goes on after a crash may find its target still down.
+            let attempted = if error.keeps_out() { "reach the target" } else { attempted.as_str() };
             if !(error.retryable() && self.resumed) {
                 let fault = match error.fault() {
                     crate::ssh::Fault::Request => Fault::Request,
                     crate::ssh::Fault::Target => Fault::Target,
                     crate::ssh::Fault::Host => Fault::Host,
                 };
-                return Err(fail(fault, &attempted, &error.problem(), &error.next_move()));
+                return Err(fail(fault, attempted, &error.problem(), &error.next_move()));
             }
             if !self.wait_for_target(&mut patience, &error.problem()).await? {
-                return Err(fail(Fault::Target, &attempted, &error.problem(), &error.next_move()));
+                return Err(fail(Fault::Target, attempted, &error.problem(), &error.next_move()));
             }
         }
     }

@@ -14,7 +14,7 @@ impl Runner {
         let mut findings: Vec<Finding> = Vec::new();
         for (index, planned) in self.planned(Phase::Validation).into_iter().enumerate() {
             let deployment = &self.deployment(&planned);
-            let found: Vec<Finding> = self
+            let found: Result<Vec<Finding>, Stop> = self
                 .settled_step(
                     &format!("validation/{index}"),
                     &planned,
@@ -22,8 +22,15 @@ impl Runner {
                     |found: &Vec<Finding>| found.iter().all(|finding| finding.severity != Severity::Failed),
                     |stage, context| async move { stage.validate(context, deployment).await },
                 )
-                .await?;
-            findings.extend(found);
+                .await;
+            match found {
+                Ok(found) => findings.extend(found),
+                // What others found is worth as much as before.
+                Err(Stop::Failed { failure, .. }) => {
+                    return Err(Stop::Failed { failure, details: json!({ "findings": findings }) });
+                }
+                Err(stop) => return Err(stop),
+            }
         }
         let failed: Vec<&Finding> =
             findings.iter().filter(|finding| finding.severity == Severity::Failed).collect();

@@ -1,5 +1,6 @@
 //! Whether a request can be done, and the job that it becomes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -8,7 +9,7 @@ use super::flow;
 use super::release::{self, NoWayBack};
 use super::state::Phase;
 use super::supervisor::Host;
-use crate::http::{DeployRequest, FieldProblem, Refusal};
+use crate::http::{DeployRequest, FieldProblem, Known, Refusal};
 use crate::journal::{Actor, JobKind, JobRecord, JobRequest, NewJob, ReleaseRecord, Variable, now};
 use crate::pipeline::{self, Plan};
 
@@ -22,33 +23,12 @@ pub(super) async fn deployment(
     idempotency_key: Option<String>,
     actor: Actor,
 ) -> Result<NewJob, Refusal> {
-    let mut problems = Vec::new();
-    let folder = match service_folder(&host.services, &request.service_path) {
-        Ok(folder) => Some(folder),
-        Err(problem) => {
-            problems.push(FieldProblem::new("service_path", problem));
-            None
-        }
+    let known = Known {
+        service_path: Some(request.service_path.clone()),
+        service_name: Some(request.service_name.clone()),
+        deployment_method: Some(request.deployment_method.clone()),
     };
-    let plugins = host.catalog.snapshot().await;
-    let methods = plugins.methods();
-    let mut plan = None;
-    if methods.contains(&request.deployment_method) {
-        match pipeline::load(
-            &host.pipelines,
-            &request.service_name,
-            &request.deployment_method,
-            plugins.as_ref(),
-        )
-        .await
-        {
-            Ok(found) => plan = Some(found),
-            Err(error) => problems
-                .extend(error.0.iter().map(|problem| FieldProblem::new("pipeline", problem.to_string()))),
-        }
-    } else {
-        problems.push(FieldProblem::new("deployment_method", no_such_method(&request, &methods)));
-    }
+    let Feasible { folder, plan, problems } = feasible(host, &known).await;
     let (Some(folder), Some(plan), true) = (folder, plan, problems.is_empty()) else {
         return Err(Refusal::Invalid(problems));
     };
@@ -62,6 +42,7 @@ pub(super) async fn deployment(
             one_line: value.len() <= ONE_LINE_BYTES && !value.contains(['\n', '\r']),
         })
         .collect();
+    let digest = digest(host, &request);
     Ok(NewJob {
         sealed: Some(host.seal.seal(&id, &request.environment.0)),
         skipped: skipped_register(host, &plan, request.auto_register).into_iter().collect(),
@@ -79,12 +60,61 @@ pub(super) async fn deployment(
             auto_register: request.auto_register,
             verification_job_id: request.verification_job_id,
             environment,
+            digest,
             actor,
         },
         plan: json!(plan),
         created_at: now(),
         idempotency_key,
     })
+}
+
+/// What can be said of a request by the fields that are known.
+pub(super) struct Feasible {
+    folder: Option<PathBuf>,
+    plan: Option<Plan>,
+    pub problems: Vec<FieldProblem>,
+}
+
+pub(super) async fn feasible(host: &Host, known: &Known) -> Feasible {
+    let mut problems = Vec::new();
+    let mut folder = None;
+    if let Some(path) = &known.service_path {
+        match service_folder(&host.services, path) {
+            Ok(found) => folder = Some(found),
+            Err(problem) => problems.push(FieldProblem::new("service_path", problem)),
+        }
+    }
+    let mut plan = None;
+    if let Some(method) = &known.deployment_method {
+        let plugins = host.catalog.snapshot().await;
+        let methods = plugins.methods();
+        match &known.service_name {
+            _ if !methods.contains(method) => {
+                problems.push(FieldProblem::new("deployment_method", no_such_method(method, &methods)));
+            }
+            Some(service) => match pipeline::load(&host.pipelines, service, method, plugins.as_ref()).await {
+                Ok(found) => plan = Some(found),
+                Err(error) => problems
+                    .extend(error.0.iter().map(|problem| FieldProblem::new("pipeline", problem.to_string()))),
+            },
+            None => {}
+        }
+    }
+    Feasible { folder, plan, problems }
+}
+
+/// Of everything that is asked for, so that a key that comes again with another request is noticed.
+fn digest(host: &Host, request: &DeployRequest) -> String {
+    let mut asked: BTreeMap<String, String> =
+        request.environment.0.iter().map(|(name, value)| (format!("env {name}"), value.clone())).collect();
+    let fields = json!({
+        "path": request.service_path, "name": request.service_name, "droplet": request.droplet_id,
+        "port": request.service_port, "method": request.deployment_method,
+        "register": request.auto_register, "verification": request.verification_job_id,
+    });
+    asked.insert("fields".into(), fields.to_string());
+    host.seal.digest(&asked)
 }
 
 /// A job that goes back to an earlier release of a job's service.
@@ -150,13 +180,13 @@ fn skipped_register(host: &Host, plan: &Plan, auto_register: bool) -> Option<(Ph
     Some((Phase::Register, reason.into()))
 }
 
-fn no_such_method(request: &DeployRequest, methods: &[String]) -> String {
+fn no_such_method(method: &str, methods: &[String]) -> String {
     if methods.is_empty() {
         return "no plugin provides a deployment method; run `deployer plugin build`, or put one into the \
                 plugins folder"
             .into();
     }
-    format!("there is no method `{}`; there are: {}", request.deployment_method, methods.join(", "))
+    format!("there is no method `{method}`; there are: {}", methods.join(", "))
 }
 
 /// The folder behind a path, with every link followed: it must lie inside the services root.

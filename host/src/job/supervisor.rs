@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use super::state::{Aftermath, JobState, Phase};
 use super::submission;
 use crate::capability::{Amount, HttpClient, Registry};
 use crate::http::{
-    Capabilities, CurrentJob, DeployRequest, Deployments, Health, JobLimits, PluginSummary, Refusal,
-    RefusedPlugin,
+    Capabilities, CurrentJob, DeployRequest, Deployments, FieldProblem, Health, JobLimits, Known,
+    PluginSummary, Refusal, RefusedPlugin,
 };
 use crate::journal::{
     Actor, CallRecord, Event, Failure, Fault, JobRecord, Journal, JournalError, NewJob, ReleaseRecord,
@@ -50,6 +51,8 @@ pub struct Host {
 /// A job that is queued or runs in this process.
 pub(super) struct LiveJob {
     pub cancel: CancellationToken,
+    /// Somebody takes it to its end: the service's worker, or who cancelled it before its turn.
+    claimed: AtomicBool,
     cancelled_by: Mutex<Option<String>>,
     progress: Mutex<Option<Value>>,
 }
@@ -92,6 +95,7 @@ impl Supervisor {
     async fn enqueue(self: &Arc<Self>, job: JobRecord) {
         let live = Arc::new(LiveJob {
             cancel: CancellationToken::new(),
+            claimed: AtomicBool::new(false),
             cancelled_by: Mutex::new(job.cancelled_by.clone()),
             progress: Mutex::default(),
         });
@@ -126,7 +130,7 @@ impl Supervisor {
     async fn work(self: Arc<Self>, mut queue: mpsc::UnboundedReceiver<JobRecord>) {
         while let Some(job) = queue.recv().await {
             let id = job.id.clone();
-            let Some(live) = self.live_job(&id) else { continue };
+            let Some(live) = self.live_job(&id).filter(|live| live.claim()) else { continue };
             let end = if job.state == JobState::Pending && live.cancel.is_cancelled() {
                 self.end_pending(job, &live).await
             } else {
@@ -165,6 +169,14 @@ impl Supervisor {
                 Ok(record)
             }
             Submitted::Known(record) => Ok(record),
+            Submitted::KeyTaken(record) => Err(Refusal::Conflict {
+                code: "idempotency-key-reused",
+                detail: format!(
+                    "this Idempotency-Key was sent with another request, which became {} for {}",
+                    record.id, record.service
+                ),
+                hint: "send a new key with a new request".into(),
+            }),
         }
     }
 
@@ -211,6 +223,10 @@ impl Deployments for Jobs {
         self.0.accept(job).await
     }
 
+    async fn problems(&self, known: &Known) -> Vec<FieldProblem> {
+        submission::feasible(&self.0.host, known).await.problems
+    }
+
     async fn job(&self, id: &str) -> Result<Option<CurrentJob>, Refusal> {
         let Some(record) = self.0.host.journal.job(id).await? else { return Ok(None) };
         let progress = self.0.live_job(id).and_then(|live| lock(&live.progress).clone());
@@ -244,6 +260,11 @@ impl Deployments for Jobs {
         self.0.host.journal.set_cancelled_by(id, &actor.name).await?;
         lock(&live.cancelled_by).get_or_insert(actor.name);
         live.cancel.cancel();
+        // One that waits need not wait for its turn in order to end.
+        if job.state == JobState::Pending && live.claim() {
+            self.0.end_pending(job, &live).await?;
+            lock(&self.0.live).remove(id);
+        }
         self.0.known(id).await
     }
 
@@ -327,6 +348,11 @@ impl Deployments for Jobs {
 }
 
 impl LiveJob {
+    /// True for the first who asks.
+    fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::AcqRel)
+    }
+
     pub fn cancelled_by(&self) -> String {
         lock(&self.cancelled_by).clone().unwrap_or_else(|| "somebody".into())
     }

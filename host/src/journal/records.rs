@@ -35,6 +35,9 @@ pub struct JobRequest {
     pub auto_register: bool,
     pub verification_job_id: Option<String>,
     pub environment: Vec<Variable>,
+    /// Of everything that was asked for, values included; keyed, so that they cannot be guessed from it.
+    #[serde(default)]
+    pub digest: String,
     pub actor: Actor,
 }
 
@@ -64,8 +67,10 @@ pub struct NewJob {
 #[derive(Debug)]
 pub enum Submitted {
     New(JobRecord),
-    /// A job with the same idempotency key was there already.
+    /// A job with the same idempotency key was there already, for the same request.
     Known(JobRecord),
+    /// The idempotency key is another request's.
+    KeyTaken(JobRecord),
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -8,6 +8,7 @@ mod jobs;
 mod releases;
 mod steps;
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,6 +43,14 @@ impl Sqlite {
     /// When the file cannot be opened, or was written by a newer version.
     pub async fn open(file: &Path) -> Result<Self, JournalError> {
         let failed = |source| JournalError::Open { path: file.display().to_string(), source };
+        // Made here, because it has the ends of what commands said: the library would let others read it. Its
+        // helper files get the same mode.
+        std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(file)
+            .map_err(|error| failed(sqlx::Error::Io(error)))?;
         let options = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)

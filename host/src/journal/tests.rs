@@ -19,6 +19,7 @@ fn new_job(id: &str, key: Option<&str>) -> NewJob {
             auto_register: true,
             verification_job_id: None,
             environment: vec![Variable { name: "A".into(), one_line: true }],
+            digest: String::new(),
             actor: Actor { name: "ci".into(), from: "127.0.0.1".into() },
         },
         plan: json!({}),

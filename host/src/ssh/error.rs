@@ -255,6 +255,24 @@ impl SshError {
         )
     }
 
+    /// No connection came about.
+    pub fn keeps_out(&self) -> bool {
+        matches!(
+            self,
+            Self::Key { .. }
+                | Self::KnownHostsUnreadable { .. }
+                | Self::HostUnknown(_)
+                | Self::HostMismatch { .. }
+                | Self::HostRevoked { .. }
+                | Self::Unresolvable { .. }
+                | Self::Refused { .. }
+                | Self::Silent { .. }
+                | Self::Unreachable { .. }
+                | Self::Handshake { .. }
+                | Self::AuthenticationRefused(_)
+        )
+    }
+
     /// The connection was there and is gone: a new one may do.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self, Self::Lost { .. })

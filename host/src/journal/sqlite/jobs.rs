@@ -24,7 +24,8 @@ pub async fn submit(writer: &SqlitePool, job: &NewJob) -> Result<Submitted, Jour
             Some(id) => read(&mut transaction, &id).await?,
             None => None,
         } {
-            return Ok(Submitted::Known(record));
+            let same = record.request.digest == job.request.digest;
+            return Ok(if same { Submitted::Known(record) } else { Submitted::KeyTaken(record) });
         }
     }
     sqlx::query(
