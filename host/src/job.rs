@@ -12,6 +12,7 @@ mod outage;
 mod phases;
 mod reconnect;
 mod recorder;
+mod registering;
 pub mod release;
 mod runner;
 pub mod state;

@@ -18,7 +18,7 @@ use crate::ssh::RemoteProcess;
 pub use records::{
     Actor, CallRecord, CallStart, Event, EventKind, Failure, Fault, JobKind, JobRecord, JobRequest, NewEvent,
     NewJob, PhaseRecord, PhaseUpdate, Registration, ReleaseRecord, Standing, StepRecord, StepStart,
-    Submitted, Variable,
+    Submitted, Unregistered, Variable,
 };
 pub use sqlite::Sqlite;
 
@@ -97,6 +97,10 @@ pub trait Journal: Send + Sync {
     /// What was sealed for a job, if it is not over.
     async fn sealed(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError>;
 
+    /// Jobs on a target whose releases are to be registered in the background, oldest first.
+    async fn unregistered(&self, target: &str) -> Result<Vec<Unregistered>, JournalError>;
+    /// Records the registration of a job that is over.
+    async fn set_registration(&self, job: &str, registration: &Registration) -> Result<(), JournalError>;
     async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError>;
     async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError>;
 }

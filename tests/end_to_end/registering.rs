@@ -28,15 +28,32 @@ async fn a_healthy_service_is_registered_and_a_broken_registry_does_not_undo_it(
     let third = program.deploy(&request).await.completed();
     assert_eq!(third.phase("Register")["status"], "failed", "{:#}", third.0);
     assert_eq!(service.get("/health").await.unwrap().0, 200);
-    droplets.stop().await;
+    let (port, down) = (droplets.address().port(), droplets.stop());
+    down.await;
     let fourth = program.deploy(&request).await.completed();
     assert_eq!(fourth.phase("Register")["status"], "failed", "{:#}", fourth.0);
     assert!(fourth.phase("Register")["error"].to_string().contains("refused"), "{:#}", fourth.0);
 
+    // It is registered in the background as soon as the registry is back, and the older job is not.
+    assert!(fourth.phase("Register")["details"]["retry"]["next_at"].is_string(), "{:#}", fourth.0);
+    let third = program.phase(third.id(), "Register", "failed").await;
+    let retry = &third.phase("Register")["details"]["retry"];
+    assert_eq!(retry["superseded_by"], fourth.id(), "{:#}", third.0);
+    let droplets = Registry::start_on(Dialect::Droplets, port).await.unwrap();
+    let fourth = program.phase_at_last(fourth.id(), "Register", "success").await;
+    assert_eq!(fourth.0["registration"]["endpoint"], service.url(""), "{:#}", fourth.0);
+    assert!(fourth.phase("Register")["details"]["retry"]["attempts"].as_u64() > Some(1), "{:#}", fourth.0);
+    assert!(fourth.phase("Register")["error"].is_null(), "{:#}", fourth.0);
+    droplets.stop().await;
+
+    // A restart goes on with it too, here with a registry of the other dialect.
+    let unregistered = program.deploy(&request).await.completed();
+    assert_eq!(unregistered.phase("Register")["status"], "failed", "{:#}", unregistered.0);
     let register = Registry::start(Dialect::Register).await.unwrap();
     program.kill();
     program.registry = Some(register.url());
     program.run().await;
+    program.phase_at_last(unregistered.id(), "Register", "success").await;
     let fifth = program.deploy(&request).await.completed();
     assert_eq!(fifth.phase("Register")["status"], "success", "{:#}", fifth.0);
     assert_eq!(fifth.0["registration"]["endpoint"], service.url(""));

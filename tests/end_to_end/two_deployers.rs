@@ -25,13 +25,13 @@ async fn a_second_deployer_is_kept_out_and_brings_back_what_the_first_one_had() 
     target.forget(name);
     let first = Program::start(target.clone(), None).await;
     let second = Program::start(target.clone(), None).await;
-    let service = Service::copy(&first.services(), "hello-systemd", name, 18008);
+    let service = Service::copy(&first.services(), "hello-systemd", name, 18020);
     let live = first.deploy(&deployment(&service, "systemd", json!({ "COLOUR": "red" }))).await.completed();
     assert!(!target.succeeds(&format!("test -e {}", lock(name))), "a lock is left");
 
     // The first one builds: the second one is told who has the service, and touches nothing.
     first.pipeline(name, "[settings.systemd]\nbuild = [\"sleep 54321\"]\n");
-    let other = Service::copy(&second.services(), "hello-systemd", name, 18008);
+    let other = Service::copy(&second.services(), "hello-systemd", name, 18020);
     let building = first.submit(&deployment(&service, "systemd", json!({}))).await;
     first.phase(&building, "Build", "running").await;
     let refused = second.deploy(&deployment(&other, "systemd", json!({}))).await.failed();
@@ -91,7 +91,7 @@ async fn a_deployer_that_wakes_up_late_changes_nothing(method: &str, example: &s
 
 #[tokio::test]
 async fn a_docker_deployer_that_wakes_up_late_changes_nothing() {
-    a_deployer_that_wakes_up_late_changes_nothing("docker", "hello-docker", "e2e-sleeper-docker", 18009)
+    a_deployer_that_wakes_up_late_changes_nothing("docker", "hello-docker", "e2e-sleeper-docker", 18021)
         .await;
 }
 

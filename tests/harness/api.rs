@@ -81,6 +81,20 @@ impl Program {
         }
     }
 
+    /// Waits until a phase of a job has a status, which may come after the job's end.
+    pub async fn phase_at_last(&self, id: &str, phase: &str, status: &str) -> Job {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let (_, job) = self.get(&format!("/deploy/{id}")).await;
+            let job = Job(job);
+            if job.phase(phase)["status"] == status {
+                return job;
+            }
+            assert!(Instant::now() < deadline, "{:#}", job.0);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// All log lines of a job.
     pub async fn lines(&self, id: &str) -> Vec<String> {
         let url = format!("{}/deploy/{id}/events", self.url);

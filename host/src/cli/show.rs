@@ -311,10 +311,20 @@ fn warnings(job: &Job) -> Vec<String> {
         // Nothing that fails after Verify takes a release down.
         if job.status == JobStatus::Completed && phase.status == PhaseStatus::Failed {
             let error = phase.error.as_deref().unwrap_or("no reason was given");
-            texts.push(format!("{} failed: {error}", phase.phase));
+            texts.push(format!("{} failed: {error}{}", phase.phase, another_try(&phase.details)));
         }
     }
     texts
+}
+
+/// When a phase that failed is tried again, in the background.
+fn another_try(details: &Value) -> String {
+    let retry = |name: &str| details.get("retry")?.get(name)?.as_str();
+    match (retry("next_at"), retry("superseded_by")) {
+        (Some(next), _) => format!("; tried again at {}", moment(next)),
+        (None, Some(later)) => format!("; not tried again, because {later} came after it"),
+        (None, None) => String::new(),
+    }
 }
 
 fn is_warning(finding: &Value) -> bool {

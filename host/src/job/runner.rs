@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::flow;
 use super::lease::Hold;
 use super::outage;
+use super::registering;
 use super::release;
 use super::state::{self, Aftermath, JobEvent, JobState, Phase, PhaseStatus};
 use super::supervisor::{Host, LiveJob};
@@ -91,7 +92,11 @@ async fn end_unstarted(host: &Host, mut job: JobRecord, failure: Failure) -> Res
 }
 
 impl Runner {
-    async fn prepare(host: Arc<Host>, live: Arc<LiveJob>, mut job: JobRecord) -> Result<Self, Stop> {
+    pub(super) async fn prepare(
+        host: Arc<Host>,
+        live: Arc<LiveJob>,
+        mut job: JobRecord,
+    ) -> Result<Self, Stop> {
         let plan: Plan = flow::value(&job.plan).ok_or_else(|| {
             fail(Fault::Host, "read the job's plan", "it was written by another version", "deploy again")
         })?;
@@ -197,7 +202,7 @@ impl Runner {
     }
 
     /// Runs a phase within its own limit of time and the job's.
-    async fn limited(&mut self, phase: Phase, deadline: Instant) -> Result<Value, Stop> {
+    pub(super) async fn limited(&mut self, phase: Phase, deadline: Instant) -> Result<Value, Stop> {
         let own = Instant::now() + self.plan.phase_timeout(phase);
         // Past the point of no return, only the phase's own limit counts: a slow registry is no reason to
         // call a healthy deployment failed.
@@ -235,6 +240,10 @@ impl Runner {
     /// Records how a phase stopped, and ends or unwinds the job. False when the job goes on.
     async fn stopped(&mut self, phase: Phase, stop: Stop) -> Result<bool, JournalError> {
         let (failure, details) = match stop {
+            // Nobody needs to deploy again because a registry was away.
+            Stop::Failed { failure, details } if phase == Phase::Register => {
+                (*failure, registering::scheduled(details, 1))
+            }
             Stop::Failed { failure, details } => (*failure, details),
             Stop::Cancelled => (self.cancelled(phase), json!({ "cancelled": true })),
             Stop::TakenOver(holder) => {

@@ -10,8 +10,10 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::registering::{self, Due};
 use super::release::ReleaseIds;
 use super::runner;
 use super::state::{Aftermath, JobState, Phase};
@@ -83,6 +85,10 @@ impl Supervisor {
             tracing::info!(job = %job.id, service = %job.service, state = ?job.state, "taking up a job");
             supervisor.enqueue(job).await;
         }
+        let target = supervisor.host.ssh.target().to_string();
+        for unregistered in supervisor.host.journal.unregistered(&target).await? {
+            supervisor.queue(&unregistered.job.service).await;
+        }
         Ok(supervisor)
     }
 
@@ -93,53 +99,105 @@ impl Supervisor {
     }
 
     async fn enqueue(self: &Arc<Self>, job: JobRecord) {
-        let live = Arc::new(LiveJob {
-            cancel: CancellationToken::new(),
-            claimed: AtomicBool::new(false),
-            cancelled_by: Mutex::new(job.cancelled_by.clone()),
-            progress: Mutex::default(),
-        });
+        let live = Arc::new(LiveJob::new(CancellationToken::new(), job.cancelled_by.clone()));
         // A job whose cancelling was recorded before a crash is still to be cancelled.
         if job.cancelled_by.is_some() {
             live.cancel.cancel();
         }
         lock(&self.live).insert(job.id.clone(), live);
-        let new_queue = {
+        // Workers end only with the supervisor, so the queue is open.
+        self.queue(&job.service).await.send(job).ok();
+    }
+
+    /// The queue of a service, and a worker behind it.
+    async fn queue(self: &Arc<Self>, service: &str) -> mpsc::UnboundedSender<JobRecord> {
+        let (sender, new) = {
             let mut queues = lock(&self.queues);
-            match queues.get(&job.service) {
-                Some(queue) => {
-                    // Workers end only with the supervisor, so the queue is open.
-                    queue.send(job).ok();
-                    None
-                }
+            match queues.get(service) {
+                Some(queue) => (queue.clone(), None),
                 None => {
                     let (sender, receiver) = mpsc::unbounded_channel();
-                    let service = job.service.clone();
-                    sender.send(job).ok();
-                    queues.insert(service, sender);
-                    Some(receiver)
+                    queues.insert(service.to_owned(), sender.clone());
+                    (sender, Some(receiver))
                 }
             }
         };
-        if let Some(queue) = new_queue {
-            self.workers.lock().await.spawn(self.clone().work(queue));
+        if let Some(queue) = new {
+            self.workers.lock().await.spawn(self.clone().work(service.to_owned(), queue));
+        }
+        sender
+    }
+
+    /// Runs one service's jobs, one after the other, and between them registers what is still to be registered.
+    async fn work(self: Arc<Self>, service: String, mut queue: mpsc::UnboundedReceiver<JobRecord>) {
+        let mut due = self.due(&service).await;
+        if let Some(due) = &mut due {
+            // Whoever started the deployer again may have mended what was in the way.
+            due.at = Instant::now();
+        }
+        while let Some(job) = self.next(&service, &mut queue, due).await {
+            let id = job.id.clone();
+            if let Some(live) = self.live_job(&id).filter(|live| live.claim()) {
+                let end = if job.state == JobState::Pending && live.cancel.is_cancelled() {
+                    self.end_pending(job, &live).await
+                } else {
+                    runner::run(self.host.clone(), live, job).await
+                };
+                if let Err(error) = end {
+                    tracing::error!(job = %id, %error, "the job stopped: nothing can be recorded");
+                }
+                lock(&self.live).remove(&id);
+            }
+            due = self.due(&service).await;
         }
     }
 
-    /// Runs one service's jobs, one after the other.
-    async fn work(self: Arc<Self>, mut queue: mpsc::UnboundedReceiver<JobRecord>) {
-        while let Some(job) = queue.recv().await {
-            let id = job.id.clone();
-            let Some(live) = self.live_job(&id).filter(|live| live.claim()) else { continue };
-            let end = if job.state == JobState::Pending && live.cancel.is_cancelled() {
-                self.end_pending(job, &live).await
-            } else {
-                runner::run(self.host.clone(), live, job).await
-            };
-            if let Err(error) = end {
-                tracing::error!(job = %id, %error, "the job stopped: nothing can be recorded");
+    /// The service's next job. While none comes, what is due is registered.
+    async fn next(
+        &self,
+        service: &str,
+        queue: &mut mpsc::UnboundedReceiver<JobRecord>,
+        mut due: Option<Due>,
+    ) -> Option<JobRecord> {
+        while let Some(planned) = due {
+            tokio::select! {
+                biased;
+                job = queue.recv() => return job,
+                () = tokio::time::sleep_until(planned.at) => {}
             }
-            lock(&self.live).remove(&id);
+            let interrupt = CancellationToken::new();
+            let attempt = planned.attempt(self.host.clone(), interrupt.clone());
+            tokio::pin!(attempt);
+            let recorded = tokio::select! {
+                biased;
+                // A job does not wait for a registry that hangs.
+                job = queue.recv() => {
+                    interrupt.cancel();
+                    if let Err(error) = attempt.await {
+                        tracing::error!(service, %error, "the end of an attempt to register is not recorded");
+                    }
+                    return job;
+                }
+                recorded = &mut attempt => recorded,
+            };
+            due = match recorded {
+                Ok(()) => self.due(service).await,
+                Err(error) => {
+                    tracing::error!(service, %error, "registering is given up: nothing can be recorded");
+                    None
+                }
+            };
+        }
+        queue.recv().await
+    }
+
+    async fn due(&self, service: &str) -> Option<Due> {
+        match registering::due(&self.host, service).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::error!(service, %error, "cannot tell what is to be registered");
+                None
+            }
         }
     }
 
@@ -348,6 +406,15 @@ impl Deployments for Jobs {
 }
 
 impl LiveJob {
+    pub fn new(cancel: CancellationToken, cancelled_by: Option<String>) -> Self {
+        LiveJob {
+            cancel,
+            claimed: AtomicBool::new(false),
+            cancelled_by: Mutex::new(cancelled_by),
+            progress: Mutex::default(),
+        }
+    }
+
     /// True for the first who asks.
     fn claim(&self) -> bool {
         !self.claimed.swap(true, Ordering::AcqRel)

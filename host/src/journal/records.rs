@@ -95,6 +95,14 @@ pub struct JobRecord {
     pub phases: Vec<PhaseRecord>,
 }
 
+/// A job that completed, and whose release is still to be registered.
+#[derive(Debug)]
+pub struct Unregistered {
+    pub job: JobRecord,
+    /// A later job of the service that completed: registering this one's release would be wrong by now.
+    pub superseded_by: Option<String>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct PhaseRecord {
     pub phase: Phase,

@@ -5,6 +5,7 @@
 
 mod events;
 mod jobs;
+mod registrations;
 mod releases;
 mod steps;
 
@@ -24,11 +25,14 @@ use tokio::sync::watch;
 
 use super::{
     CallRecord, CallStart, Event, Failure, JobRecord, Journal, JournalError, NewEvent, NewJob, PhaseUpdate,
-    ReleaseRecord, StepRecord, StepStart, Submitted,
+    Registration, ReleaseRecord, StepRecord, StepStart, Submitted, Unregistered,
 };
 use crate::ssh::RemoteProcess;
 
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "journal", include_str!("../../migrations/1_journal.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "journal", include_str!("../../migrations/1_journal.sql")),
+    (4, "registering", include_str!("../../migrations/4_registering.sql")),
+];
 
 pub struct Sqlite {
     writer: SqlitePool,
@@ -191,6 +195,14 @@ impl Journal for Sqlite {
 
     async fn sealed(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError> {
         jobs::sealed(&self.readers, job).await
+    }
+
+    async fn unregistered(&self, target: &str) -> Result<Vec<Unregistered>, JournalError> {
+        registrations::unregistered(&self.readers, target).await
+    }
+
+    async fn set_registration(&self, job: &str, registration: &Registration) -> Result<(), JournalError> {
+        registrations::set_registration(&self.writer, job, registration).await
     }
 
     async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError> {

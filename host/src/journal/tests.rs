@@ -51,6 +51,41 @@ async fn a_job_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn a_key_with_another_request_is_noticed() {
+    let (_folder, journal) = open().await;
+    journal.submit(&new_job("deploy-1", Some("key"))).await.unwrap();
+    let mut other = new_job("deploy-2", Some("key"));
+    other.request.digest = "another".into();
+    let second = journal.submit(&other).await.unwrap();
+    assert!(matches!(second, Submitted::KeyTaken(job) if job.id == "deploy-1"));
+    assert!(journal.job("deploy-2").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn only_the_latest_release_is_still_to_be_registered() {
+    let (_folder, journal) = open().await;
+    let mut register = PhaseUpdate::new(Phase::Register, PhaseStatus::Failed);
+    register.details = Some(json!({ "retry": { "attempts": 1, "next_at": "2026-01-01T00:00:00.000Z" } }));
+    for (id, state) in [
+        ("deploy-1", JobState::Completed),
+        ("deploy-2", JobState::Completed),
+        ("deploy-3", JobState::Failed(Aftermath::Untouched)),
+    ] {
+        let Submitted::New(mut job) = journal.submit(&new_job(id, None)).await.unwrap() else {
+            panic!("{id} is new");
+        };
+        journal.set_phase(id, &register).await.unwrap();
+        job.state = state;
+        journal.set_state(&job).await.unwrap();
+    }
+    let found = journal.unregistered("root@server:22").await.unwrap();
+    let found: Vec<_> =
+        found.iter().map(|found| (found.job.id.as_str(), found.superseded_by.as_deref())).collect();
+    assert_eq!(found, [("deploy-1", Some("deploy-2")), ("deploy-2", None)]);
+    assert!(journal.unregistered("root@other:22").await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn the_same_key_gives_the_same_job() {
     let (_folder, journal) = open().await;
     journal.submit(&new_job("deploy-1", Some("key"))).await.unwrap();

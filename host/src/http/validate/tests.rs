@@ -145,7 +145,7 @@ fn environment_values_are_never_shown() {
 #[test]
 fn a_body_that_is_no_object_is_said_to_be_none() {
     let check = |body: &str, part: &str| {
-        let problem = deploy_request(body.as_bytes()).unwrap_err();
+        let problem = deploy_request(body.as_bytes()).unwrap_err().problem;
         assert_eq!(problem.code, "invalid-json", "{body}");
         assert!(problem.detail.contains(part), "{body}: {}", problem.detail);
         assert!(!problem.detail.contains("hunter2"), "{}", problem.detail);

@@ -256,7 +256,7 @@ async fn read(connection: &mut SqliteConnection, id: &str) -> Result<Option<JobR
 }
 
 /// Reads the phases of all these jobs with one query.
-async fn with_phases(
+pub(super) async fn with_phases(
     connection: &mut SqliteConnection,
     rows: Vec<SqliteRow>,
 ) -> Result<Vec<JobRecord>, JournalError> {
