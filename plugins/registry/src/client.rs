@@ -8,60 +8,77 @@ const TIMEOUT_MS: u32 = 10_000;
 /// How much of an answer that makes no sense is shown.
 const SHOWN_BYTES: usize = 300;
 
+/// The registry, as far as this plugin asks it. The tests put one of their own in its place.
+pub trait Registry {
+    /// # Errors
+    /// When there is no answer. Any status is one.
+    fn send(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, Error>;
+}
+
+/// The registry that the deployer was given, through the host.
+pub struct Remote;
+
 /// An answer: its status, and its body where that is JSON.
 pub struct Answer {
-    pub asked: String,
+    asked: String,
     pub status: u16,
-    pub json: Option<Value>,
+    json: Option<Value>,
     text: String,
 }
 
-pub fn get(path: &str) -> Result<Answer, Error> {
-    send("GET", path, None)
-}
-
-pub fn send(method: &str, path: &str, body: Option<&Value>) -> Result<Answer, Error> {
-    let asked = format!("{method} {path}");
-    let mut headers = vec![("accept".to_owned(), "application/json".to_owned())];
-    if body.is_some() {
-        headers.push(("content-type".into(), "application/json".into()));
+impl Registry for Remote {
+    fn send(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, Error> {
+        let asked = format!("{method} {path}");
+        let mut headers = vec![("accept".to_owned(), "application/json".to_owned())];
+        if body.is_some() {
+            headers.push(("content-type".into(), "application/json".into()));
+        }
+        let request = Request {
+            method: method.into(),
+            destination: Destination::Registry,
+            path: path.into(),
+            headers,
+            body: body.map(|body| body.to_string().into_bytes()).unwrap_or_default(),
+            timeout_ms: TIMEOUT_MS,
+        };
+        let unreachable = |seen: &str| {
+            Error::target(
+                format!("ask the registry: {asked}"),
+                seen,
+                "start the registry; the service runs, and a later deployment registers it again",
+            )
+        };
+        let response = http::send(&request).map_err(|failure| match failure {
+            Failure::Refused => unreachable("connection refused"),
+            Failure::TimedOut => unreachable("no answer within 10 s"),
+            Failure::Broken(reason) => unreachable(&reason),
+            Failure::Unavailable(error) => error,
+        })?;
+        Ok(Answer::new(asked, response.status, &response.body))
     }
-    let request = Request {
-        method: method.into(),
-        destination: Destination::Registry,
-        path: path.into(),
-        headers,
-        body: body.map(|body| body.to_string().into_bytes()).unwrap_or_default(),
-        timeout_ms: TIMEOUT_MS,
-    };
-    let unreachable = |seen: &str| {
-        Error::target(
-            format!("ask the registry: {asked}"),
-            seen,
-            "start the registry; the service runs, and a later deployment registers it again",
-        )
-    };
-    let response = http::send(&request).map_err(|failure| match failure {
-        Failure::Refused => unreachable("connection refused"),
-        Failure::TimedOut => unreachable("no answer within 10 s"),
-        Failure::Broken(reason) => unreachable(&reason),
-        Failure::Unavailable(error) => error,
-    })?;
-    let text = String::from_utf8_lossy(&response.body).into_owned();
-    Ok(Answer { asked, status: response.status, json: serde_json::from_str(&text).ok(), text })
 }
 
 impl Answer {
-    pub fn succeeded(&self) -> bool {
+    pub fn new(asked: String, status: u16, body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(body).into_owned();
+        Self { asked, status, json: serde_json::from_str(&text).ok(), text }
+    }
+
+    fn succeeded(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// The JSON of a successful answer.
-    pub fn checked(self) -> Result<Value, Error> {
-        match (self.succeeded(), &self.json) {
-            (true, Some(json)) => Ok(json.clone()),
-            _ => Err(self.nonsense("an answer of 200 with JSON")),
-        }
+    /// There is nothing at this path: no such droplet, or no such call in this registry's dialect.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self.status, 404 | 405)
+    }
+
+    /// The JSON of a successful answer; `wanted` is what it should have been.
+    ///
+    /// # Errors
+    /// When it is another answer.
+    pub fn confirmed(&self, wanted: &str) -> Result<&Value, Error> {
+        self.json.as_ref().filter(|_| self.succeeded()).ok_or_else(|| self.nonsense(wanted))
     }
 
     /// What to say of an answer that makes no sense.

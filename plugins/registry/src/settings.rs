@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub struct Settings {
     /// `auto` finds out by asking.
     pub dialect: Dialect,
-    /// Who answers for the service; the registry of droplets keeps it.
+    /// Who answers for the service: told when its droplet is made, and the registry's to change from then on.
     pub steward: Option<String>,
     /// Added to what is registered, beside the release and the method.
     pub metadata: BTreeMap<String, String>,

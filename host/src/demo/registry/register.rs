@@ -1,12 +1,12 @@
-//! The dialect of the specification: one call to register, again and again if need be, and one to ask.
+//! The dialect of the specification: one call to register, again and again if need be. Its answer is all that
+//! it ever says.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::post;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -14,10 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{lock, now};
 
 pub fn routes() -> Router {
-    Router::new()
-        .route("/register", post(register))
-        .route("/register/{service_name}", get(by_name))
-        .with_state(Store::default())
+    Router::new().route("/register", post(register)).with_state(Store::default())
 }
 
 /// By the service's name.
@@ -63,14 +60,6 @@ async fn register(State(store): State<Store>, Json(asked): Json<Asked>) -> Respo
     };
     known.insert(registration.service_name.clone(), registration.clone());
     Json(registration).into_response()
-}
-
-async fn by_name(State(store): State<Store>, Path(name): Path<String>) -> Response {
-    match lock(&store).get(&name) {
-        Some(registration) => Json(registration).into_response(),
-        None => (StatusCode::NOT_FOUND, Json(json!({ "detail": format!("{name} is not registered") })))
-            .into_response(),
-    }
 }
 
 fn next_id(known: &BTreeMap<String, Registration>) -> Value {
