@@ -11,7 +11,7 @@ pub use build::{Finished, Workplace, build};
 pub use command_line::{CommandLine, Values};
 pub use start::{Origin, Start, fast_api, lists_requirement, written};
 pub use store::{Reader, folder, from_service, from_target, read_json, read_text, there, write_json};
-pub use variables::{has, multi_line, names, one_line};
+pub use variables::{has, kept_by_shell, multi_line, names, one_line};
 
 use crate::types::{Deployment, Error, Finding};
 

@@ -8,8 +8,8 @@ mod settings;
 
 use deployer_plugin::command::{Run, change, read};
 use deployer_plugin::method::{
-    Finished, Start, Values, Workplace, build, folder, from_service, from_target, must_take_over, names,
-    read_json, release_of, takes_over, write_json, written,
+    Finished, Start, Values, Workplace, build, folder, from_service, from_target, kept_by_shell,
+    must_take_over, names, read_json, release_of, takes_over, write_json, written,
 };
 use deployer_plugin::settings::{schema, settings};
 use deployer_plugin::types::{Artifact, Deployment, Error, Files, Finding, Instance, Layout};
@@ -57,6 +57,7 @@ impl phases::validate::Guest for Process {
     fn validate(deployment: Deployment) -> Result<Vec<Finding>, Error> {
         let settings = settings(&deployment)?;
         let mut findings = vec![start_command(&deployment, &settings), tools()?];
+        findings.extend(kept_by_shell(&names(&deployment.environment))?);
         findings.extend(takes_over(&deployment, KIND));
         findings.push(Finding::warning(
             "the service comes back by itself",
@@ -235,10 +236,9 @@ fn run(launch: &Launch, paths: &Paths, layout: &Layout, release: &str) -> Result
         }
     }
     let port = launch.port.to_string();
-    let first = [paths.pid.as_str(), &paths.log, &port, release];
+    let first = [paths.pid.as_str(), &paths.log, &layout.environment, &port, release];
     change(Script::Start.argv(first.into_iter().chain(launch.argv.iter().map(String::as_str))))
         .directory(&layout.files)
-        .environment_file(&layout.environment)
         .checked(&format!("start {}", launch.argv.join(" ")), "mend the start command, or what its log says")
         .map(drop)
 }

@@ -8,7 +8,7 @@
 pub enum Script {
     /// Exits 0 when the server has what the others need.
     Tools,
-    /// PIDFILE LOG PORT RELEASE PROGRAM…: starts the program and returns.
+    /// PIDFILE LOG ENVIRONMENT PORT RELEASE PROGRAM…: starts the program and returns.
     Start,
     /// PIDFILE SECONDS: ends the process and its session. Already gone is a success.
     Stop,
@@ -64,22 +64,26 @@ members() {
 }
 "#;
 
-/// The new session's shell notes who it is, and then becomes the program, with the same id and start time.
+/// The new session's shell notes who it is, and then becomes the program, with the same id and start time. The
+/// service's variables come last, and nothing but the program after them: a shell that finds them in its
+/// environment keeps an `IFS` to itself, a `PATH` may hide the tools, and a `log` would be a variable of this script.
 const START: &str = r#"
+[ -r "$3" ] || { echo "the service's environment cannot be read: $3"; exit 1; }
 rm -f "$1"
-PORT="${PORT:-$3}" RELEASE="${RELEASE:-$4}"
-export PORT RELEASE this_boot
-pidfile=$1 log=$2
-shift 4
+pidfile=$1 log=$2 environment=$3 port=$4 release=$5
+shift 5
 setsid sh -c '
-  pidfile=$1
-  shift
   line=$(cat "/proc/$$/stat")
   started=$(set -- ${line##*) }; shift 19; echo "$1")
-  echo "$$ $started $this_boot" >"$pidfile.new" && mv "$pidfile.new" "$pidfile" || exit 1
-  unset this_boot
+  echo "$$ $started $2" >"$1.new" && mv "$1.new" "$1" || exit 1
+  environment=$3 PORT=$4 RELEASE=$5
+  export PORT RELEASE
+  shift 5
+  set -a
+  . "$environment"
+  set +a
   exec "$@"
-' sh "$pidfile" "$@" </dev/null >>"$log" 2>&1 &
+' sh "$pidfile" "$this_boot" "$environment" "$port" "$release" "$@" </dev/null >>"$log" 2>&1 &
 tries=0
 until [ -s "$pidfile" ]; do
   tries=$((tries + 1))
@@ -140,9 +144,26 @@ mod tests {
         }
 
         fn start(&self, program: &[&str]) -> Output {
-            let (pid, log) = (self.path("pid"), self.path("log"));
-            let first = [pid.as_str(), &log, "8001", "r1"];
+            self.start_with("", program)
+        }
+
+        /// With these variables, as the environment's file has them.
+        fn start_with(&self, variables: &str, program: &[&str]) -> Output {
+            let (pid, log, environment) = (self.path("pid"), self.path("log"), self.path("environment"));
+            std::fs::write(&environment, variables).expect("a file");
+            let first = [pid.as_str(), &log, &environment, "8001", "r1"];
             run(Script::Start, first.iter().chain(program).copied())
+        }
+
+        /// The log, once it has so many lines.
+        fn log(&self, lines: usize) -> String {
+            let read = || std::fs::read_to_string(self.path("log")).unwrap_or_default();
+            let whole = (0..200).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                read().lines().count() >= lines
+            });
+            assert!(whole, "{}", read());
+            read()
         }
 
         fn alive(&self) -> Output {
@@ -197,13 +218,48 @@ mod tests {
         let place = Place::new("arguments");
         let script = "printf '%s\\n' \"$PORT $RELEASE\" \"$@\"; exec sleep 60";
         assert!(place.start(&["sh", "-c", script, "sh", "a b", "$HOME", "'"]).status.success());
-        let log = (0..100)
-            .map(|_| {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                std::fs::read_to_string(place.path("log")).unwrap_or_default()
-            })
-            .find(|log| log.lines().count() == 4);
-        assert_eq!(log.as_deref(), Some("8001 r1\na b\n$HOME\n'\n"));
+        assert_eq!(place.log(4), "8001 r1\na b\n$HOME\n'\n");
+    }
+
+    #[test]
+    fn variables_that_a_shell_uses_itself_arrive_whole() {
+        let variables = [
+            ("IFS", " a:"),
+            ("PS1", "# "),
+            ("PATH", "/nowhere"),
+            ("ENV", "/nowhere/profile"),
+            ("BASH_ENV", "/nowhere/profile"),
+            ("LD_LIBRARY_PATH", "/nowhere/lib"),
+            ("PWD", "here"),
+            ("PORT", "80"),
+            ("log", "mine"),
+            ("pidfile", "mine"),
+            ("environment", "mine"),
+            ("this_boot", "mine"),
+        ];
+        let place = Place::new("variables");
+        let text: String = variables.iter().map(|(name, value)| format!("{name}=\"{value}\"\n")).collect();
+        // What the program was given, and not what this shell makes of it.
+        let environ = "/usr/bin/tr '\\0' '\\n' </proc/$$/environ; exec /bin/sleep 60";
+        assert!(place.start_with(&text, &["/bin/sh", "-c", environ]).status.success());
+        let log = place.log(variables.len() + 1);
+        for (name, value) in variables {
+            assert!(log.lines().any(|line| line == format!("{name}={value}")), "{name}: {log}");
+        }
+        for foreign in ["line=", "started=", "port=", "release="] {
+            assert!(!log.lines().any(|line| line.starts_with(foreign)), "{foreign} {log}");
+        }
+        assert!(place.alive().status.success());
+    }
+
+    #[test]
+    fn without_its_environment_nothing_starts() {
+        let place = Place::new("unreadable");
+        let first = [place.path("pid"), place.path("log"), place.path("environment")];
+        let arguments = first.iter().map(String::as_str).chain(["8001", "r1", "sleep", "60"]);
+        let output = run(Script::Start, arguments);
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stdout).contains("environment cannot be read"), "{output:?}");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What must hold before anything is built.
 
 use deployer_plugin::command::{Run, read};
-use deployer_plugin::method::{Origin, Start, from_service, lists_requirement, takes_over, there};
+use deployer_plugin::method::{
+    Origin, Start, from_service, kept_by_shell, lists_requirement, names, takes_over, there,
+};
 use deployer_plugin::types::{Deployment, Error, Finding};
 
 use crate::settings::Settings;
@@ -23,6 +25,10 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     findings.push(start_command(deployment, settings, requirements.as_deref())?);
     findings.push(booted()?);
     findings.push(root()?);
+    if !settings.build.is_empty() {
+        // systemd itself sets every name; the shell that runs the build commands does not.
+        findings.extend(kept_by_shell(&names(&deployment.environment))?);
+    }
     if requirements.is_some() {
         findings.push(python(deployment, settings)?);
     }

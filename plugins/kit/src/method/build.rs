@@ -80,11 +80,16 @@ impl Finished {
     }
 }
 
-/// Both streams in one, so that the lines stay in order.
+/// Both streams in one, so that the lines stay in order. The service's variables come last, and nothing but the
+/// command after them: another shell would keep an `IFS` to itself, and a `PATH` may hide the tools.
 const SCRIPT: &str = r#"
-if [ -n "$1" ]; then PATH="$1/bin:$PATH"; VIRTUAL_ENV="$1"; export PATH VIRTUAL_ENV; fi
-PORT="${PORT:-$2}"; RELEASE="${RELEASE:-$3}"; export PORT RELEASE
-shift 3
+PORT=$2 RELEASE=$3
+export PORT RELEASE
+set -a
+. "$4"
+set +a
+if [ -n "$1" ]; then PATH="$1/bin:$PATH" VIRTUAL_ENV=$1; export PATH VIRTUAL_ENV; fi
+shift 4
 exec "$@" 2>&1
 "#;
 
@@ -92,6 +97,38 @@ fn command(argv: &[String], place: &Workplace) -> Command {
     let port = place.values.port.to_string();
     let mut words: Vec<&str> = vec!["sh", "-c", SCRIPT, "build"];
     words.extend([place.virtual_environment.unwrap_or_default(), &port, place.values.release]);
+    words.push(place.environment_file);
     words.extend(argv.iter().map(String::as_str));
-    change(words).directory(place.directory).environment_file(place.environment_file).echo()
+    change(words).directory(place.directory).echo()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::{Values, Workplace, command};
+
+    #[test]
+    fn variables_arrive_as_they_are() {
+        let file = std::env::temp_dir().join(format!("deployer-build-{}", process::id()));
+        std::fs::write(&file, "IFS=\"a\"\nPATH=\"/nowhere\"\nPS1=\"> \"\nPORT=\"80\"\n").expect("a file");
+        let check = |venv: Option<&str>, expect: &[&str]| {
+            let place = Workplace {
+                directory: "/",
+                virtual_environment: venv,
+                environment_file: &file.display().to_string(),
+                values: Values { port: 8001, release: "r1" },
+            };
+            let command = command(&["/usr/bin/env".into()], &place);
+            let (program, arguments) = command.argv.split_first().expect("a program");
+            let output = process::Command::new(program).args(arguments).output().expect("a shell");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            for line in expect {
+                assert!(text.lines().any(|found| found == *line), "{line}: {text}");
+            }
+        };
+        check(None, &["IFS=a", "PATH=/nowhere", "PS1=> ", "PORT=80", "RELEASE=r1"]);
+        check(Some("/venv"), &["IFS=a", "PATH=/venv/bin:/nowhere", "VIRTUAL_ENV=/venv"]);
+        std::fs::remove_file(&file).expect("removed");
+    }
 }

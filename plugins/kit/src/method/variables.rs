@@ -1,6 +1,7 @@
 //! The names of the service's variables, by what kind of file can hold their values.
 
-use crate::types::Variable;
+use crate::command::{Run, read};
+use crate::types::{Error, Finding, Variable};
 
 /// All names.
 pub fn names(environment: &[Variable]) -> Vec<String> {
@@ -19,4 +20,60 @@ pub fn multi_line(environment: &[Variable]) -> Vec<String> {
 
 pub fn has(environment: &[Variable], name: &str) -> bool {
     environment.iter().any(|variable| variable.name == name)
+}
+
+/// Asks the server's shell which of these names it keeps to itself: it reads the service's variables and becomes
+/// the program, and some names are its own. None where it passes all of them on as they are.
+///
+/// # Errors
+/// Those of the call.
+pub fn kept_by_shell(names: &[String]) -> Result<Option<Finding>, Error> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let argv = ["sh", "-c", KEPT, "sh"].into_iter().chain(names.iter().map(String::as_str));
+    let kept = read(argv).checked(
+        "ask the server's shell which variables it passes on",
+        "see that the server has a POSIX shell, env and grep for the SSH user",
+    )?;
+    Ok(kept_finding(&kept.text().lines().collect::<Vec<_>>().join(", ")))
+}
+
+/// Each in a shell of its own, which may refuse the name and end.
+const KEPT: &str = r#"
+env=$(command -v env) || { echo "the server has no env" >&2; exit 1; }
+for name; do
+  sh -c 'set -a; eval "$1=\"  no number \""; set +a; exec "$2"' sh "$name" "$env" 2>/dev/null |
+    grep -qFx "$name=  no number " || printf '%s\n' "$name"
+done
+"#;
+
+fn kept_finding(names: &str) -> Option<Finding> {
+    (!names.is_empty()).then(|| {
+        Finding::failed(
+            "the service's variables arrive as they are",
+            format!("the server's shell has these names for itself: {names}"),
+            "give them other names, or choose a method that sets them without a shell",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEPT, kept_finding};
+
+    /// With this machine's shell.
+    fn kept(names: &[&str]) -> String {
+        let output = std::process::Command::new("sh").args(["-c", KEPT, "sh"]).args(names).output();
+        String::from_utf8_lossy(&output.expect("a shell").stdout).lines().collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn only_what_a_shell_keeps_is_refused() {
+        assert_eq!(kept(&["TOKEN", "IFS", "PS1", "PATH", "ENV", "BASH_ENV", "LD_PRELOAD", "log"]), "");
+        // What is no number would end a POSIX shell.
+        assert_eq!(kept(&["TOKEN", "OPTIND", "IFS"]), "OPTIND");
+        assert!(kept_finding("OPTIND").is_some_and(|finding| finding.message.ends_with(": OPTIND")));
+        assert!(kept_finding("").is_none());
+    }
 }
