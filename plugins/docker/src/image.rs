@@ -1,16 +1,15 @@
-//! Images: built from a release's files, found again by tag and label, and removed.
+//! Images: found again by tag and label, and removed.
 
 use std::collections::BTreeMap;
 
-use deployer_plugin::command::{Run, change};
+use deployer_plugin::command::Run;
 use deployer_plugin::method::under;
 use deployer_plugin::target;
-use deployer_plugin::types::{Artifact, Deployment, Error, Files};
+use deployer_plugin::types::{Artifact, Deployment, Error};
 use serde::Deserialize;
 
-use crate::client::{Client, Listed, RELEASE, SERVICE, State, image_tag, is_missing, labels};
+use crate::client::{Client, Listed, RELEASE, SERVICE, State, image_tag, is_missing};
 use crate::launch::Launch;
-use crate::settings::Settings;
 
 /// What Docker knows of an image.
 pub struct Image {
@@ -18,34 +17,6 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     /// The TCP ports that it exposes.
     pub ports: Vec<u16>,
-}
-
-/// Builds the release's image, unless an earlier call did.
-///
-/// # Errors
-/// With the last lines of the build.
-pub fn build(deployment: &Deployment, files: &Files, settings: &Settings) -> Result<Artifact, Error> {
-    let client = Client::needed()?;
-    let tag = image_tag(&deployment.service, &deployment.release);
-    let earlier = image(&client, &tag)?;
-    if let Some(image) = earlier.filter(|image| image.belongs_to(&deployment.service, &deployment.release)) {
-        return Ok(artifact(tag, image.id));
-    }
-    // One stream, so that the lines stay in order: the builders write some to each.
-    let script = ["sh", "-c", "exec \"$@\" 2>&1", "build", client.path.as_str()].map(String::from);
-    let argv = script.into_iter().chain(build_arguments(deployment, files, settings));
-    change(argv).echo().checked(
-        &format!("build the image {tag}"),
-        "mend what its last lines say, in the Dockerfile or in the service, and deploy again",
-    )?;
-    let image = image(&client, &tag)?.ok_or_else(|| {
-        Error::target(
-            format!("find the image {tag}"),
-            "docker build ended well, but there is no such image",
-            "if a builder of another driver is set, make its result load into the engine (docker buildx use default)",
-        )
-    })?;
-    Ok(artifact(tag, image.id))
 }
 
 /// Removes a release's image, its stopped containers, and what was kept to run it.
@@ -117,26 +88,6 @@ fn remove_containers(
     Ok(())
 }
 
-fn artifact(tag: String, id: String) -> Artifact {
-    Artifact { kind: "image".into(), reference: tag, digest: id }
-}
-
-fn build_arguments(deployment: &Deployment, files: &Files, settings: &Settings) -> Vec<String> {
-    // The classic builder leaves the container of a step that failed or was cut off, if nobody says no.
-    let mut arguments: Vec<String> = vec!["build".into(), "--force-rm".into()];
-    arguments.extend(["--tag".into(), image_tag(&deployment.service, &deployment.release)]);
-    arguments.extend(labels(&deployment.service, &deployment.release));
-    arguments.extend(["--file".into(), format!("{}/{}", files.path, settings.dockerfile)]);
-    if let Some(stage) = &settings.target {
-        arguments.extend(["--target".into(), stage.clone()]);
-    }
-    for (name, value) in &settings.build_args {
-        arguments.extend(["--build-arg".into(), format!("{name}={value}")]);
-    }
-    arguments.push(files.path.clone());
-    arguments
-}
-
 /// The parts of an image's configuration that matter here.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -159,9 +110,7 @@ fn parse(text: &str) -> Image {
 
 #[cfg(test)]
 mod tests {
-    use super::{build_arguments, parse};
-    use crate::launch::tests::deployment;
-    use deployer_plugin::types::Files;
+    use super::parse;
 
     #[test]
     fn an_image_is_read() {
@@ -174,25 +123,5 @@ mod tests {
         );
         let bare = parse("sha256:2\n{\"Labels\":null}");
         assert!(bare.id == "sha256:2" && bare.ports.is_empty() && !bare.belongs_to("web", "r1"));
-    }
-
-    #[test]
-    fn the_build_has_tag_labels_and_settings() {
-        let settings =
-            serde_json::from_str(r#"{"target": "live", "build_args": {"A": "b c"}}"#).expect("settings");
-        let files = Files {
-            path: "/opt/web/releases/r2".into(),
-            count: 1,
-            bytes: 1,
-            sent_count: 1,
-            sent_bytes: 1,
-            digest: String::new(),
-        };
-        let line = build_arguments(&deployment(), &files, &settings).join("|");
-        assert_eq!(
-            line,
-            "build|--force-rm|--tag|web:r2|--label|io.deployer.service=web|--label|io.deployer.release=r2|\
-             --file|/opt/web/releases/r2/Dockerfile|--target|live|--build-arg|A=b c|/opt/web/releases/r2"
-        );
     }
 }

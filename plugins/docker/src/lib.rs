@@ -3,8 +3,10 @@
 //! The old container stops before the new one starts, since both want the service's port. What a release
 //! was run with is kept on the target, so that it comes back exactly as it was.
 
+mod build;
 mod client;
 mod container;
+mod dockerfile;
 mod image;
 mod launch;
 mod settings;
@@ -37,7 +39,7 @@ impl phases::validate::Guest for Docker {
 
 impl phases::build::Guest for Docker {
     fn build(deployment: Deployment, files: Files) -> Result<Artifact, Error> {
-        image::build(&deployment, &files, &settings(&deployment)?)
+        build::build(&deployment, &files, &settings(&deployment)?)
     }
 
     fn discard(deployment: Deployment, artifact: Artifact) -> Result<(), Error> {

@@ -1,12 +1,13 @@
 //! What must hold before an image is built.
 
 use deployer_plugin::command::Run;
-use deployer_plugin::method::{from_service, takes_over};
+use deployer_plugin::method::{from_service, kept_by_shell, multi_line, takes_over};
 use deployer_plugin::target::Output;
 use deployer_plugin::types::{Deployment, Error, Finding};
 
 use crate::client::{Client, State};
 use crate::container::KIND;
+use crate::dockerfile::is_from;
 use crate::settings::Settings;
 
 /// Findings of the settings and the service first, then of the server.
@@ -21,6 +22,9 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
         .collect();
     findings.extend(takes_over(deployment, KIND));
     findings.push(dockerfile(settings)?);
+    let client_holds = multi_line(&deployment.environment);
+    findings.extend(of_the_client(&client_holds));
+    findings.extend(kept_by_shell(&client_holds)?);
     let Some(client) = Client::find()? else {
         findings.push(Finding::failed(
             "docker is installed",
@@ -57,8 +61,28 @@ fn dockerfile(settings: &Settings) -> Result<Finding, Error> {
     })
 }
 
-fn is_from(line: &str) -> bool {
-    line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("from"))
+/// Docker's own file of variables holds one-line values only; the client itself has the others in its environment,
+/// from where it takes them into the container. Under these names it would take them for its own.
+fn of_the_client(names: &[String]) -> Option<Finding> {
+    let is_own = |name: &&str| {
+        let upper = name.to_ascii_uppercase();
+        matches!(upper.as_str(), "PATH" | "HOME")
+            || upper.starts_with("DOCKER_")
+            || upper.starts_with("LD_")
+            || upper.ends_with("_PROXY")
+    };
+    let own: Vec<&str> = names.iter().map(String::as_str).filter(is_own).collect();
+    (!own.is_empty()).then(|| {
+        Finding::failed(
+            "the service's variables reach the container",
+            format!(
+                "the values of {} have line breaks, or 32 KiB and more, and under such a name the docker client \
+                 would take them for its own settings",
+                own.join(", ")
+            ),
+            "give them on one line, or under another name",
+        )
+    })
 }
 
 /// Why the engine does not answer, and what to do.
@@ -122,7 +146,7 @@ mod tests {
     use deployer_plugin::target::{Exit, Output};
     use deployer_plugin::types::Severity;
 
-    use super::{engine, is_from, unanswered};
+    use super::{engine, of_the_client, unanswered};
 
     #[test]
     fn an_engine_that_does_not_answer_says_what_to_do() {
@@ -150,7 +174,19 @@ mod tests {
     }
 
     #[test]
-    fn from_lines() {
-        assert!(is_from("from x AS y") && is_from("  FROM x") && !is_from("# FROM x") && !is_from(""));
+    fn a_value_that_would_change_the_client_is_refused() {
+        let check = |names: &[&str], expect: Option<&str>| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let finding = of_the_client(&names);
+            assert_eq!(finding.as_ref().map(|finding| finding.severity), expect.map(|_| Severity::Failed));
+            let message = finding.map(|finding| finding.message).unwrap_or_default();
+            assert!(message.contains(expect.unwrap_or_default()), "{message}");
+        };
+        check(&[], None);
+        check(&["KEY", "HOMEPAGE", "PATHS", "PROXY", "MY_DOCKER_HOST", "OLD_LD"], None);
+        check(&["KEY", "DOCKER_HOST", "PATH"], Some("the values of DOCKER_HOST, PATH have line breaks"));
+        check(&["HOME"], Some("HOME"));
+        check(&["LD_PRELOAD"], Some("LD_PRELOAD"));
+        check(&["https_proxy", "NO_PROXY"], Some("https_proxy, NO_PROXY"));
     }
 }
