@@ -40,6 +40,7 @@ pub enum Call {
     Stat,
     FreeBytes,
     Permissions,
+    Unlisted,
     WriteFile,
     Rename,
     Remove,
@@ -60,6 +61,7 @@ impl Call {
             Self::Stat => "target.stat",
             Self::FreeBytes => "target.free-bytes",
             Self::Permissions => "service.permissions",
+            Self::Unlisted => "service.unlisted",
             Self::WriteFile => "target.write-file",
             Self::Rename => "target.rename",
             Self::Remove => "target.remove",
@@ -72,7 +74,7 @@ impl Call {
     /// The one grant that allows it.
     pub fn needs(self) -> Grant {
         match self {
-            Self::Permissions => Grant::ServiceRead,
+            Self::Permissions | Self::Unlisted => Grant::ServiceRead,
             Self::RunReads | Self::ReadFile | Self::Stat | Self::FreeBytes => Grant::TargetRead,
             Self::RunChanges => Grant::TargetRun,
             Self::WriteFile | Self::Rename | Self::Remove => Grant::TargetWrite,
@@ -207,6 +209,7 @@ mod tests {
             (Call::Stat, "target.read"),
             (Call::FreeBytes, "target.read"),
             (Call::Permissions, "service.read"),
+            (Call::Unlisted, "service.read"),
             (Call::WriteFile, "target.write"),
             (Call::Rename, "target.write"),
             (Call::Remove, "target.write"),

@@ -1,11 +1,12 @@
 //! What WASI does not say of the service's folder. The folder's content comes through the sandbox's preopen.
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path};
 
 use serde_json::json;
 
-use super::call::{Host, Made};
+use super::call::{Host, Made, Step};
 use super::grant::Call;
 use super::record::Effect;
 use crate::stage::bindings::deployer::pipeline::service;
@@ -17,17 +18,31 @@ impl service::Host for Host {
     async fn permissions(&mut self, paths: Vec<String>) -> wasmtime::Result<Result<Vec<u32>, Error>> {
         let arguments = json!({ "paths": paths.len() });
         self.make(Call::Permissions, Effect::Reads, arguments, |step, _| {
-            Box::pin(async move {
-                let Some(folder) = step.context.service_dir.clone() else {
-                    return Err(unreadable("the folder", "this step has no service folder"));
-                };
-                let read = tokio::task::spawn_blocking(move || permissions(&folder, &paths));
-                let found = read.await.map_err(|error| unreadable("the folder", &error.to_string()))??;
-                Ok(Made::plain(found))
-            })
+            Box::pin(look(step, move |folder| permissions(folder, &paths)))
         })
         .await
     }
+
+    async fn unlisted(&mut self, folder: String) -> wasmtime::Result<Result<Vec<String>, Error>> {
+        let arguments = json!({ "folder": folder });
+        self.make(Call::Unlisted, Effect::Reads, arguments, |step, _| {
+            Box::pin(look(step, move |root| unlisted(root, &folder)))
+        })
+        .await
+    }
+}
+
+/// Looks at the service's folder, where there is one.
+async fn look<T: Send + 'static>(
+    step: &Step,
+    look: impl FnOnce(&Path) -> Result<T, Error> + Send + 'static,
+) -> Result<Made<T>, Error> {
+    let Some(folder) = step.context.service_dir.clone() else {
+        return Err(unreadable("the folder", "this step has no service folder"));
+    };
+    let looked = tokio::task::spawn_blocking(move || look(&folder));
+    let found = looked.await.map_err(|error| unreadable("the folder", &error.to_string()))??;
+    Ok(Made::plain(found))
 }
 
 fn permissions(folder: &Path, paths: &[String]) -> Result<Vec<u32>, Error> {
@@ -45,10 +60,36 @@ fn permissions(folder: &Path, paths: &[String]) -> Result<Vec<u32>, Error> {
         .collect()
 }
 
+fn unlisted(root: &Path, folder: &str) -> Result<Vec<String>, Error> {
+    let failed = |error: std::io::Error| unreadable(folder, &error.to_string());
+    let place = root.join(folder).canonicalize().map_err(failed)?;
+    if !place.starts_with(root.canonicalize().map_err(failed)?) {
+        return Err(unreadable(folder, "it is no path inside the folder"));
+    }
+    let mut names = Vec::new();
+    for entry in place.read_dir().map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if name.to_str().is_none() {
+            names.push(escaped(name.as_bytes()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A name as a person can find it: what is text in it, and the other bytes by their numbers.
+fn escaped(name: &[u8]) -> String {
+    let part = |chunk: std::str::Utf8Chunk<'_>| {
+        let bytes = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}"));
+        chunk.valid().to_owned() + &bytes.collect::<String>()
+    };
+    name.utf8_chunks().map(part).collect()
+}
+
 fn unreadable(path: &str, why: &str) -> Error {
     Error {
         fault: Fault::Request,
-        attempted: format!("read the permissions of {path} in the service's folder"),
+        attempted: format!("look at {path} in the service's folder"),
         seen: why.into(),
         next: "leave the folder as it is while it is deployed, and deploy again".into(),
     }
@@ -69,6 +110,22 @@ mod tests {
         assert_eq!(read("bin/run").unwrap(), [0o750]);
         for path in ["../x", "/etc/passwd", "bin/../../x", "nothing"] {
             assert!(read(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_text_are_told_inside_the_folder_only() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        std::fs::write(folder.path().join("data/plain"), "").unwrap();
+        for name in [b"caf\xe9.txt".as_slice(), b"\xff\xfeb"] {
+            std::fs::write(folder.path().join("data").join(std::ffi::OsStr::from_bytes(name)), "").unwrap();
+        }
+        std::os::unix::fs::symlink("/etc", folder.path().join("out")).unwrap();
+        assert_eq!(unlisted(folder.path(), "data").unwrap(), [r"\xff\xfeb", r"caf\xe9.txt"]);
+        assert!(unlisted(folder.path(), "").unwrap().is_empty());
+        for outside in ["..", "/etc", "out", "data/../.."] {
+            assert!(unlisted(folder.path(), outside).is_err(), "{outside}");
         }
     }
 }

@@ -177,7 +177,8 @@ pub async fn releases(client: &Client, args: ReleasesArgs, json: bool) -> anyhow
     let value = client.get(&["releases", &args.service]).await?;
     let releases: Vec<Release> = typed(client, &value)?;
     print(json, &value, || {
-        let rows: Vec<Vec<String>> = releases.iter().map(release_row).collect();
+        let rows: Vec<Vec<String>> =
+            releases.iter().filter(|release| is_on_target(release)).map(release_row).collect();
         table(&["RELEASE", "STANDING", "METHOD", "PORT", "MADE", "JOB"], &rows)
     });
     Ok(ExitCode::SUCCESS)
@@ -253,6 +254,11 @@ fn history_row(job: &Job) -> Vec<String> {
     ]
 }
 
+/// What failed before its files were on the target left nothing there.
+fn is_on_target(release: &Release) -> bool {
+    release.standing != Standing::Bad || release.files.is_some()
+}
+
 fn release_row(release: &Release) -> Vec<String> {
     vec![
         release.release.clone(),
@@ -284,6 +290,15 @@ mod tests {
             instance: None,
             plugins: Value::Null,
         }
+    }
+
+    #[test]
+    fn what_never_reached_the_target_is_not_listed() {
+        let with_files = |standing| Release { files: Some(json!({ "count": 1 })), ..release("r1", standing) };
+        assert!(!is_on_target(&release("r1", Standing::Bad)));
+        assert!(is_on_target(&with_files(Standing::Bad)));
+        assert!(is_on_target(&with_files(Standing::Live)));
+        assert!(is_on_target(&release("r1", Standing::Candidate)), "it is on its way");
     }
 
     #[test]

@@ -263,11 +263,17 @@ fn ended(
     let note = match status {
         PhaseStatus::Pending | PhaseStatus::Running => return None,
         PhaseStatus::Skipped => reason().unwrap_or_default().to_owned(),
-        // The whole error stands at the end of the job.
-        PhaseStatus::Failed => error.and_then(|error| error.lines().next()).unwrap_or_default().to_owned(),
+        PhaseStatus::Failed => error.map(in_short).unwrap_or_default().to_owned(),
         PhaseStatus::Success => details.map(achieved).unwrap_or_default(),
     };
     Some(Ended { name: name.to_owned(), status, seconds, note })
+}
+
+/// What happened, without what to do next: cut, that would be half an instruction. The whole error stands at the
+/// end of the job.
+fn in_short(error: &str) -> &str {
+    let happened = error.split_once("; next: ").map_or(error, |(happened, _)| happened);
+    happened.lines().next().unwrap_or_default()
 }
 
 /// What a phase has made or found, by the shape of its details: each phase has its own.
@@ -328,7 +334,7 @@ fn another_try(details: &Value) -> String {
 }
 
 fn is_warning(finding: &Value) -> bool {
-    finding.get("severity").and_then(Value::as_str).is_some_and(|it| it.eq_ignore_ascii_case("warning"))
+    finding.get("severity").and_then(Value::as_str) == Some("warning")
 }
 
 /// The last words of an instance that failed, as the job has them.

@@ -1,10 +1,10 @@
 //! The records that steps are given, from what the journal has.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::journal::{Failure, Fault, JobRecord, ReleaseRecord, Variable};
-use crate::stage::{self, Deployment, Layout, Release};
+use crate::stage::{self, Deployment, Finding, Layout, Release, Severity};
 
 /// Where a release of a service lives under the target's services root.
 pub fn layout(root: &str, service: &str, release: &str) -> Layout {
@@ -41,6 +41,24 @@ pub fn value<T: DeserializeOwned>(value: &Value) -> Option<T> {
     serde_json::from_value(value.clone()).ok()
 }
 
+/// What Validation found, as the API shows it.
+pub fn findings(findings: &[Finding]) -> Value {
+    let severity = |severity| match severity {
+        Severity::Passed => "passed",
+        Severity::Warning => "warning",
+        Severity::Failed => "failed",
+    };
+    findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "severity": severity(finding.severity), "check": finding.check,
+                "message": finding.message, "next": finding.next,
+            })
+        })
+        .collect()
+}
+
 fn variables(variables: &[Variable]) -> Vec<stage::Variable> {
     variables
         .iter()
@@ -61,5 +79,26 @@ pub fn failure(plugin: &str, error: stage::Error) -> Failure {
         attempted: error.attempted,
         seen: error.seen,
         next: error.next,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_shown_in_the_words_of_the_contract() {
+        let finding = |severity| Finding {
+            severity,
+            check: "port 8001 is free".into(),
+            message: "nothing listens there".into(),
+            next: String::new(),
+        };
+        let found = [Severity::Passed, Severity::Warning, Severity::Failed].map(finding);
+        let shown = findings(&found);
+        let severities: Vec<Option<&str>> =
+            shown.as_array().into_iter().flatten().map(|one| one.get("severity")?.as_str()).collect();
+        assert_eq!(severities, [Some("passed"), Some("warning"), Some("failed")]);
+        assert_eq!(shown.pointer("/0/check"), Some(&json!("port 8001 is free")));
     }
 }

@@ -27,14 +27,17 @@ impl Runner {
                 Ok(found) => findings.extend(found),
                 // What others found is worth as much as before.
                 Err(Stop::Failed { failure, .. }) => {
-                    return Err(Stop::Failed { failure, details: json!({ "findings": findings }) });
+                    return Err(Stop::Failed {
+                        failure,
+                        details: json!({ "findings": flow::findings(&findings) }),
+                    });
                 }
                 Err(stop) => return Err(stop),
             }
         }
         let failed: Vec<&Finding> =
             findings.iter().filter(|finding| finding.severity == Severity::Failed).collect();
-        let details = json!({ "findings": findings });
+        let details = json!({ "findings": flow::findings(&findings) });
         if failed.is_empty() {
             return Ok(details);
         }

@@ -15,7 +15,7 @@ const SHELF: &[(&str, &[Phase])] = &[
     ("docker", &[Phase::Validation, Phase::Build, Phase::StartService]),
     ("bare", &[Phase::Build, Phase::StartService]),
     ("preflight", &[Phase::Validation]),
-    ("sftp", &[Phase::Transfer]),
+    ("sftp", &[Phase::Validation, Phase::Transfer]),
     ("health", &[Phase::VerifyHealth]),
     ("registry", &[Phase::Register]),
 ];
@@ -109,7 +109,8 @@ fn a_service_changes_what_differs() {
 #[test]
 fn a_method_may_leave_validation_to_others() {
     let plan = plan(&base(), &PipelineFile::default(), "bare", &Shelf).unwrap();
-    assert_eq!(plan.steps(Phase::Validation).count(), 1);
+    let others: Vec<_> = plan.steps(Phase::Validation).map(|step| step.plugin.as_str()).collect();
+    assert_eq!(others, ["preflight", "sftp"]);
     assert_eq!(plan.steps(Phase::Build).next().unwrap().plugin, "bare");
 }
 

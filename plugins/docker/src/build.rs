@@ -21,7 +21,7 @@ pub fn build(deployment: &Deployment, files: &Files, settings: &Settings) -> Res
         return Ok(artifact(tag, image.id));
     }
     let label = format!("{SERVICE}={}", deployment.service);
-    let script = ["sh", "-c", include_str!("build.sh"), "build", &label, &client.path].map(String::from);
+    let script = ["sh", "-c", SCRIPT, "build", &label, &client.path].map(String::from);
     let dockerfile = dockerfile(deployment, files, settings)?;
     let file = if dockerfile.is_some() { "-" } else { &path(files, settings) };
     let argv = script.into_iter().chain(build_arguments(deployment, files, settings, file));

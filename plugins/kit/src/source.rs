@@ -6,6 +6,8 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use crate::service;
+
 /// Where the service's folder appears to a plugin with the grant `service.read`.
 pub const FOLDER: &str = "/service";
 
@@ -48,6 +50,8 @@ pub struct Item {
 pub struct Unreadable {
     pub path: String,
     pub why: String,
+    /// What to do.
+    pub next: &'static str,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +78,7 @@ pub fn walk(root: &Path, mut keep: impl FnMut(&str, bool) -> bool) -> Walk {
         let mut found = match list(root, &folder, &mut walk.unreadable) {
             Ok(found) => found,
             Err(error) => {
-                walk.unreadable.push(Unreadable { path: folder, why: why(&error) });
+                walk.unreadable.push(Unreadable::by(folder, &error));
                 continue;
             }
         };
@@ -107,20 +111,41 @@ pub fn leads(root: &Path, path: &str, text: &str) -> Leads {
 fn list(root: &Path, folder: &str, unreadable: &mut Vec<Unreadable>) -> io::Result<Vec<Item>> {
     let mut items = vec![];
     for entry in fs::read_dir(root.join(folder))? {
-        let entry = entry?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            // The host knows the names that WASI cannot say. The rest of the folder is not listed either.
+            Err(error) if is_no_text(&error) => {
+                let names = service::unlisted(folder).map_err(|error| io::Error::other(error.seen))?;
+                unreadable.extend(names.iter().map(|name| Unreadable::by_name(join(folder, name))));
+                return Ok(items);
+            }
+            Err(error) => return Err(error),
+        };
         let name = entry.file_name();
         let Some(name) = name.to_str() else {
-            let path = join(folder, &name.to_string_lossy());
-            unreadable.push(Unreadable { path, why: "its name is not UTF-8".into() });
+            unreadable.push(Unreadable::by_name(join(folder, &name.to_string_lossy())));
             continue;
         };
         let path = join(folder, name);
         match kind(&entry) {
             Ok(kind) => items.push(Item { path, kind }),
-            Err(error) => unreadable.push(Unreadable { path, why: why(&error) }),
+            Err(error) => unreadable.push(Unreadable::by(path, &error)),
         }
     }
     Ok(items)
+}
+
+impl Unreadable {
+    pub fn by(path: String, error: &io::Error) -> Self {
+        let next = "let the deployer's user read it, or name it in .deployignore or in the setting `exclude` of sftp";
+        Self { path, why: error.to_string(), next }
+    }
+
+    fn by_name(path: String) -> Self {
+        let next = "rename it, so that its name is UTF-8, or leave its folder out: .deployignore, or the setting \
+                    `exclude` of sftp";
+        Self { path, why: "its name is not UTF-8".into(), next }
+    }
 }
 
 fn kind(entry: &fs::DirEntry) -> io::Result<Kind> {
@@ -148,13 +173,10 @@ fn text(link: &Path) -> io::Result<String> {
     }
 }
 
-/// What went wrong, where WASI's own words are no help.
-fn why(error: &io::Error) -> String {
+/// WASI's word for a folder with a name in it that is not UTF-8.
+fn is_no_text(error: &io::Error) -> bool {
     const ILLEGAL_BYTES: i32 = 25;
-    if cfg!(target_family = "wasm") && error.raw_os_error() == Some(ILLEGAL_BYTES) {
-        return "a file's name in it is not UTF-8".into();
-    }
-    error.to_string()
+    cfg!(target_family = "wasm") && error.raw_os_error() == Some(ILLEGAL_BYTES)
 }
 
 fn join(folder: &str, name: &str) -> String {

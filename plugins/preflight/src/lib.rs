@@ -45,11 +45,11 @@ impl phases::validate::Guest for Preflight {
     fn validate(deployment: Deployment) -> Result<Vec<Finding>, Error> {
         let settings: Settings = deployer_plugin::settings::settings(&deployment)?;
         let folder = folder::Folder::read(Path::new(source::FOLDER));
-        let mut findings = folder.findings();
+        let mut findings = vec![folder.finding()];
         match machine::ask(&deployment) {
             Ok(machine) => {
                 findings.extend(machine.findings(folder.bytes, settings.min_free_bytes));
-                findings.push(port::finding(&machine.port, &deployment));
+                findings.push(port::finding(&machine.port, &machine.user, &deployment));
             }
             Err(error) => findings.push(unanswered(error)),
         }

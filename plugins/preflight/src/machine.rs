@@ -12,7 +12,8 @@ use crate::port::{Holder, Named, Port};
 #[derive(Debug, Default)]
 pub struct Machine {
     system: String,
-    user: String,
+    /// The SSH user.
+    pub user: String,
     /// Tools, with the option that was tried.
     lacks: Vec<String>,
     /// The service's folder, or the nearest one above it that exists.
@@ -124,7 +125,8 @@ impl Machine {
             "near" => self.near = fact.into(),
             "unwritable" => self.unwritable.push(fact.into()),
             "free" => self.free = fact.parse::<u64>().ok().map(|kib| kib.saturating_mul(1024)),
-            "listener" => self.port.listeners.extend(fact.parse::<u32>()),
+            "listener" => self.port.listeners.push(fact.into()),
+            "listening" => self.port.units.extend(named(fact)),
             "published" => self.port.published.extend(named(fact)),
             "noted" => self.port.noted.extend(fact.parse::<u32>()),
             _ => {}
@@ -189,10 +191,11 @@ mod tests {
     #[test]
     fn holders_are_put_together() {
         let machine = Machine::parse(
-            "listener\t33\nholder\t812 my prog\ninside\t812 \nunit\t812 other nginx.service\n\
+            "listener\twww-data\nlistening\tother nginx.service\nholder\t812 my prog\ninside\t812 \nunit\t812 other nginx.service\n\
              kin\t812 800 812 800\nwithin\t812 own web-r1\npublished\tother db\nnoted\t77\nholder\tx y\n",
         );
-        assert_eq!(machine.port.listeners, [33]);
+        assert_eq!(machine.port.listeners, ["www-data"]);
+        assert_eq!(machine.port.units, [Named { name: "nginx.service".into(), own: false }]);
         assert_eq!(machine.port.noted, [77]);
         assert_eq!(machine.port.published, [Named { name: "db".into(), own: false }]);
         assert_eq!(
@@ -218,6 +221,7 @@ mod tests {
             .output()
             .expect("an output");
         let machine = Machine::parse(&String::from_utf8_lossy(&output.stdout));
+        assert_eq!(machine.port.listeners, [machine.user.as_str()]);
         let pids: Vec<u32> = machine.port.holders.iter().map(|holder| holder.pid).collect();
         assert_eq!(pids, [std::process::id()], "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(machine.near, "/opt");

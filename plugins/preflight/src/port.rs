@@ -5,8 +5,10 @@ use deployer_plugin::types::{Deployment, Finding};
 /// What is known of a port on the target.
 #[derive(Debug, Default)]
 pub struct Port {
-    /// The user ids of all sockets that listen there.
-    pub listeners: Vec<u32>,
+    /// The users of all sockets that listen there: names, or ids where there is no name.
+    pub listeners: Vec<String>,
+    /// The units of their processes, which anybody may see.
+    pub units: Vec<Named>,
     /// The processes of these sockets, as far as the SSH user may see them.
     pub holders: Vec<Holder>,
     /// Containers that publish it. Docker's own process listens for them.
@@ -35,7 +37,8 @@ pub struct Named {
     pub own: bool,
 }
 
-pub fn finding(port: &Port, deployment: &Deployment) -> Finding {
+/// `user` is the SSH user.
+pub fn finding(port: &Port, user: &str, deployment: &Deployment) -> Finding {
     let check = format!("port {} is free", deployment.port);
     if port.listeners.is_empty() && port.published.is_empty() {
         return Finding::passed(check, "nothing listens there");
@@ -69,7 +72,12 @@ pub fn finding(port: &Port, deployment: &Deployment) -> Finding {
         (_, true) => Finding::failed(
             check,
             format!("{held} {}", strangers(&port.listeners)),
-            "find it with `ss -ltnp` as root on the target and stop it, or deploy the service to another port",
+            if user == "root" {
+                "not even root sees it, so it runs outside of this system, perhaps in a container's host: stop it \
+                 there, or deploy the service to another port"
+            } else {
+                "find it with `ss -ltnp` as root on the target and stop it, or deploy the service to another port"
+            },
         ),
     }
 }
@@ -82,14 +90,20 @@ struct Claim {
 
 /// Docker's processes that listen on behalf of a container.
 const DOCKERS: [&str; 2] = ["docker-proxy", "dockerd"];
+const DOCKERS_UNIT: &str = "docker.service";
 
 fn claims(port: &Port) -> Vec<Claim> {
     let published = port.published.iter().map(claim_of_container);
     let behind_docker =
         |holder: &&Holder| !port.published.is_empty() && DOCKERS.contains(&holder.program.as_str());
     let holders = port.holders.iter().filter(|holder| !behind_docker(holder));
-    let mut claims: Vec<Claim> =
-        published.chain(holders.map(|holder| claim_of_holder(holder, &port.noted))).collect();
+    // A process that can be seen says more than its unit.
+    let units = port.units.iter().filter(|_| port.holders.is_empty());
+    let units = units.filter(|unit| port.published.is_empty() || unit.name != DOCKERS_UNIT);
+    let mut claims: Vec<Claim> = published
+        .chain(holders.map(|holder| claim_of_holder(holder, &port.noted)))
+        .chain(units.map(|unit| Claim { name: format!("the unit {}", unit.name), own: unit.own }))
+        .collect();
     claims.dedup_by(|a, b| a.name == b.name);
     claims
 }
@@ -117,11 +131,11 @@ fn names(claims: &[Claim]) -> String {
     names.join(", ")
 }
 
-fn strangers(users: &[u32]) -> String {
-    let mut users: Vec<String> = users.iter().map(ToString::to_string).collect();
-    users.sort();
+fn strangers(users: &[String]) -> String {
+    let mut users: Vec<&str> = users.iter().map(String::as_str).collect();
+    users.sort_unstable();
     users.dedup();
-    format!("a process that the SSH user may not see, of the user id {}", users.join(", "))
+    format!("a process that the SSH user may not see, of the user {}", users.join(", "))
 }
 
 #[cfg(test)]
@@ -161,7 +175,7 @@ mod tests {
     }
 
     fn held(holders: Vec<Holder>, published: Vec<Named>) -> Port {
-        Port { listeners: vec![0], holders, published, noted: vec![500] }
+        Port { listeners: vec!["postgres".into()], units: vec![], holders, published, noted: vec![500] }
     }
 
     fn holder(program: &str) -> Holder {
@@ -174,7 +188,7 @@ mod tests {
 
     fn check(port: &Port, first: (Severity, &str), again: (Severity, &str)) {
         for (previous, (severity, text)) in [(None, first), (Some(8001), again)] {
-            let finding = finding(port, &deployment(previous));
+            let finding = finding(port, "web", &deployment(previous));
             assert_eq!(finding.severity, severity, "{finding:?}");
             assert!(finding.message.contains(text), "{finding:?}");
         }
@@ -218,8 +232,30 @@ mod tests {
 
     #[test]
     fn what_cannot_be_seen_is_trusted_only_where_the_release_has_the_port() {
-        check(&held(vec![], vec![]), (Failed, "user id 0"), (Passed, "release r1 has this port"));
-        let elsewhere = finding(&held(vec![], vec![]), &deployment(Some(9000)));
+        check(&held(vec![], vec![]), (Failed, "of the user postgres"), (Passed, "release r1 has this port"));
+        let elsewhere = finding(&held(vec![], vec![]), "web", &deployment(Some(9000)));
         assert_eq!(elsewhere.severity, Failed, "{elsewhere:?}");
+    }
+
+    #[test]
+    fn a_unit_is_named_where_its_process_cannot_be_seen() {
+        let unit = |name: &str, own| Port { units: vec![named(name, own)], ..held(vec![], vec![]) };
+        let text = "port 8001 is held by the unit postgresql.service";
+        check(&unit("postgresql.service", false), (Failed, text), (Failed, text));
+        check(&unit("deployer-web.service", true), (Warning, "left behind"), (Passed, "which runs now"));
+        let docker = Port { published: vec![named("db", false)], ..unit("docker.service", false) };
+        check(&docker, (Failed, "held by the container db"), (Failed, "held by the container db"));
+        let seen = Port { holders: vec![holder("nc")], ..unit("nc.service", false) };
+        check(&seen, (Failed, "held by nc (pid 812)"), (Failed, "held by nc (pid 812)"));
+    }
+
+    #[test]
+    fn root_is_not_told_to_become_root() {
+        let check = |user: &str, expect: bool| {
+            let finding = finding(&held(vec![], vec![]), user, &deployment(None));
+            assert_eq!(finding.next.contains("as root"), expect, "{finding:?}");
+        };
+        check("web", true);
+        check("root", false);
     }
 }

@@ -52,8 +52,11 @@ sockets=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _
     case $local:$state in *:"$hex":0A) echo "$uid $inode" ;; esac
 done)
 printf '%s\n' "$sockets" | while read -r uid inode; do
-    [ -z "$uid" ] || say listener "$uid"
+    [ -z "$uid" ] || say listener "$(id -nu "$uid" 2>/dev/null || echo "$uid")"
 done
+# The unit of a process of another user's is known all the same.
+[ -z "$sockets" ] || ss -Hltne "sport = :$port" 2>/dev/null | grep -o 'cgroup:[^ ]*' | grep -o '[^/]*\.service' |
+    sort -u | while read -r unit; do say listening "$(whose "$unit" "deployer-$service.service") $unit"; done
 pids=$(printf '%s\n' "$sockets" | while read -r _ inode; do
     [ -z "$inode" ] || find /proc/[0-9]*/fd -lname "socket:\[$inode\]" 2>/dev/null
 done | cut -d / -f 3 | sort -nu | head -n 20)

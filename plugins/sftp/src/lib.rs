@@ -1,4 +1,5 @@
-//! Transfer: sends what changed and takes the rest from the previous release.
+//! Transfer: sends what changed and takes the rest from the previous release. Validation: says what it could not
+//! send.
 //!
 //! In the order of a transfer: what is left out, the manifest of what is not, carrying it over, and telling
 //! by comparison what is still to do.
@@ -6,7 +7,7 @@
 use std::path::Path;
 
 use deployer_plugin::source;
-use deployer_plugin::types::{Deployment, Error, Files};
+use deployer_plugin::types::{Deployment, Error, Files, Finding};
 
 mod carry;
 mod compare;
@@ -14,6 +15,7 @@ mod exclusions;
 mod manifest;
 mod server;
 mod settings;
+mod validate;
 
 deployer_plugin::world!("carrier");
 
@@ -27,6 +29,13 @@ impl phases::plugin::Guest for Sftp {
             summary: env!("CARGO_PKG_DESCRIPTION").into(),
             settings_schema: deployer_plugin::settings::schema::<settings::Settings>(),
         }
+    }
+}
+
+impl phases::validate::Guest for Sftp {
+    fn validate(deployment: Deployment) -> Result<Vec<Finding>, Error> {
+        let settings = deployer_plugin::settings::settings(&deployment)?;
+        Ok(validate::findings(Path::new(source::FOLDER), &settings))
     }
 }
 

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use deployer_plugin::source::{self, Kind, Leads};
+use deployer_plugin::source::{self, Kind, Leads, Unreadable};
 use deployer_plugin::target::{Content, Entry, File as Sum};
 use deployer_plugin::types::Error;
 use sha2::{Digest, Sha256};
@@ -52,7 +52,7 @@ impl Manifest {
             !out
         });
         if let Some(unreadable) = walk.unreadable.first() {
-            return Err(unreadable_error(&unreadable.path, &unreadable.why));
+            return Err(unreadable_error(unreadable));
         }
         left_out.sort();
         let mut manifest = Manifest { entries: BTreeMap::new(), left_out, dangling: vec![] };
@@ -159,7 +159,8 @@ fn directory(path: String) -> Entry {
 }
 
 fn file(root: &Path, path: String, executables: &Executables, buffer: &mut [u8]) -> Result<Entry, Error> {
-    let sum = hash(&root.join(&path), buffer).map_err(|error| unreadable_error(&path, &error.to_string()))?;
+    let sum = hash(&root.join(&path), buffer)
+        .map_err(|error| unreadable_error(&Unreadable::by(path.clone(), &error)))?;
     let mode = if executables.contain(&path) { EXECUTABLE } else { PLAIN };
     Ok(Entry { path, content: Content::File(sum), mode })
 }
@@ -196,12 +197,9 @@ fn cancelled_error() -> Error {
     Error::request("read the service's folder", "the job was cancelled", "ask for the deployment again")
 }
 
-fn unreadable_error(path: &str, why: &str) -> Error {
-    Error::request(
-        format!("read {} in the service's folder", if path.is_empty() { "." } else { path }),
-        why,
-        "let the deployer's user read it, or name it in .deployignore or in the setting `exclude`",
-    )
+fn unreadable_error(unreadable: &Unreadable) -> Error {
+    let path = if unreadable.path.is_empty() { "." } else { &unreadable.path };
+    Error::request(format!("read {path} in the service's folder"), &unreadable.why, unreadable.next)
 }
 
 fn special_error(path: &str) -> Error {

@@ -39,6 +39,16 @@ fn a_phase_that_ended_is_one_line() {
         "Build: failed in 1.2 s (docker: could not build: no space)",
         "\u{2717} Build              1.2 s  docker: could not build: no space",
     );
+    check(
+        phase(
+            "Validation",
+            "failed",
+            json!({}),
+            json!("could not reach the target: host:22: unknown; next: add to F:\nhost KEY"),
+        ),
+        "Validation: failed in 1.2 s (could not reach the target: host:22: unknown)",
+        "\u{2717} Validation         1.2 s  could not reach the target: host:22: unknown",
+    );
     let skipped = json!({ "phase": "Register", "status": "skipped", "details": { "reason": "no registry" } });
     check(
         seen("phase", skipped),
@@ -53,8 +63,8 @@ fn a_phase_that_ended_is_one_line() {
 fn a_phase_says_what_it_has_made() {
     let check = |details: Value, expect: &str| assert_eq!(achieved(&details), expect);
     let finding = |severity: &str| json!({ "severity": severity, "check": "c", "message": "m", "next": "n" });
-    check(json!({ "findings": [finding("Passed"), finding("Warning")] }), "2 checks, 1 with a warning");
-    check(json!({ "findings": [finding("Passed")] }), "1 check");
+    check(json!({ "findings": [finding("passed"), finding("warning")] }), "2 checks, 1 with a warning");
+    check(json!({ "findings": [finding("passed")] }), "1 check");
     check(json!({ "checks": [{ "summary": "healthy after 3 probes" }] }), "healthy after 3 probes");
     check(json!({ "kind": "unit", "name": "hello.service", "port": 8001 }), "unit hello.service");
     check(json!({ "droplet_id": 7, "endpoint": "http://203.0.113.7:8001" }), "http://203.0.113.7:8001");
@@ -65,7 +75,7 @@ fn a_phase_says_what_it_has_made() {
 fn warnings_and_last_words_are_shown() {
     let mut failed = a_job("failed", Value::Null, register("pending", Value::Null));
     let details = [
-        json!({ "findings": [{ "severity": "Warning", "check": "disk", "message": "90 % full", "next": "tidy up" }] }),
+        json!({ "findings": [{ "severity": "warning", "check": "disk", "message": "90 % full", "next": "tidy up" }] }),
         json!({ "warnings": ["the old instance did not stop"], "last_log_lines": "one\ntwo\u{1b}[1m" }),
     ];
     for (phase, details) in failed.phases.iter_mut().zip(details) {
@@ -171,6 +181,16 @@ fn a_failed_job_says_what_was_seen_and_what_to_do() {
     {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+#[test]
+fn what_to_do_next_is_whole() {
+    let failure = json!({ "fault": "host", "plugin": null, "attempted": "reach the target",
+                          "seen": "host:22: unknown", "next": "add this line to F:\nhost ssh-ed25519 AAAA" });
+    let text = result(&a_job("failed", failure, register("pending", Value::Null)));
+    let whole = "error: could not reach the target\nseen:\n  host:22: unknown\n\
+                 next: add this line to F:\nhost ssh-ed25519 AAAA\n";
+    assert!(text.contains(whole), "{text}");
 }
 
 #[test]
