@@ -45,7 +45,7 @@ impl Subject<'_> {
     /// only sounds well says nothing of what callers will find.
     ///
     /// # Errors
-    /// When the answer has no endpoint, or says anything else than what was told.
+    /// When the answer says anything else than what was told, or names nothing of it.
     pub fn confirm(&self, answer: &Answer, ids: Ids) -> Result<Registration, Error> {
         let endpoint = &self.publication.endpoint;
         let name = &self.deployment.service;
@@ -53,10 +53,15 @@ impl Subject<'_> {
         let json = answer.confirmed(&wanted)?;
         let record = droplet(json);
         let named = record.get("name").or_else(|| record.get("service_name"));
-        let is_named = named.is_none_or(|named| named.as_str() == Some(name));
-        let is_there = record.get("endpoint").and_then(Value::as_str).is_some_and(|at| is_same(at, endpoint));
+        let is_named = named.map(|named| named.as_str() == Some(name));
+        let at = record.get("endpoint").map(|at| at.as_str().is_some_and(|at| is_same(at, endpoint)));
         let id = id(record);
-        if !is_named || !is_there || (ids == Ids::Always && id.is_none()) {
+        let is_confirmed = match ids {
+            Ids::Always => at.is_some() && id.is_some(),
+            // The specification has no form for this answer, so one sign that the service is meant has to do.
+            Ids::Perhaps => at.is_some() || is_named.is_some() || id.is_some(),
+        };
+        if !is_confirmed || is_named == Some(false) || at == Some(false) {
             return Err(answer.nonsense(&wanted));
         }
         Ok(Registration {

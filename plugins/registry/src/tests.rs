@@ -167,6 +167,8 @@ fn a_confirmation_names_what_was_registered() {
     };
     // The id that was asked for is not the one that was given.
     register(json!({ "endpoint": ENDPOINT }), Ok(None));
+    register(json!({ "registered": true, "droplet_id": 12 }), Ok(Some(12)));
+    register(json!({ "droplet_id": 12, "endpoint": "http://other:8001" }), Err("instead of shop"));
     register(json!({ "registered_at": "now" }), Err("200 instead of shop at http://server:8001: {"));
     register(json!({ "service_name": "blog", "endpoint": ENDPOINT }), Err("instead of shop"));
     check(Dialect::Register, &[(REGISTER, 500, json!({ "endpoint": ENDPOINT }))], Err("answered 500"));
