@@ -190,6 +190,7 @@ mod tests {
             kind: kind.into(),
             reference: reference.into(),
             digest: String::new(),
+            bytes: None,
         };
         told(artifact(&deployment(), &artifact_of("image", "one:1")), None);
         told(artifact(&deployment(), &artifact_of("image", "")), Some("reference"));

@@ -6,7 +6,7 @@ use deployer_plugin::types::{Artifact, Deployment, Error, Files};
 
 use crate::client::{Client, SERVICE, image_tag, labels};
 use crate::dockerfile::labelled;
-use crate::image::image;
+use crate::image::{Image, image};
 use crate::settings::Settings;
 
 /// Builds the release's image, unless an earlier call did.
@@ -18,7 +18,7 @@ pub fn build(deployment: &Deployment, files: &Files, settings: &Settings) -> Res
     let tag = image_tag(&deployment.service, &deployment.release);
     let earlier = image(&client, &tag)?;
     if let Some(image) = earlier.filter(|image| image.belongs_to(&deployment.service, &deployment.release)) {
-        return Ok(artifact(tag, image.id));
+        return Ok(artifact(tag, image));
     }
     let label = format!("{SERVICE}={}", deployment.service);
     let script = ["sh", "-c", SCRIPT, "build", &label, &client.path].map(String::from);
@@ -36,13 +36,13 @@ pub fn build(deployment: &Deployment, files: &Files, settings: &Settings) -> Res
             "if a builder of another driver is set, make its result load into the engine (docker buildx use default)",
         )
     })?;
-    Ok(artifact(tag, image.id))
+    Ok(artifact(tag, image))
 }
 
 const SCRIPT: &str = include_str!("build.sh");
 
-fn artifact(tag: String, id: String) -> Artifact {
-    Artifact { kind: "image".into(), reference: tag, digest: id }
+fn artifact(tag: String, image: Image) -> Artifact {
+    Artifact { kind: "image".into(), reference: tag, digest: image.id, bytes: image.bytes }
 }
 
 /// The Dockerfile as the build gets it; none where it gets the file itself.

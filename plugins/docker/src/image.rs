@@ -14,6 +14,8 @@ use crate::launch::Launch;
 /// What Docker knows of an image.
 pub struct Image {
     pub id: String,
+    /// With the layers that other images have too.
+    pub bytes: Option<u64>,
     pub labels: BTreeMap<String, String>,
     /// The TCP ports that it exposes.
     pub ports: Vec<u16>,
@@ -56,7 +58,7 @@ pub fn discard(deployment: &Deployment, artifact: &Artifact) -> Result<(), Error
 /// When Docker cannot say.
 pub fn image(client: &Client, tag: &str) -> Result<Option<Image>, Error> {
     // The whole configuration: Docker fails on the name of a part that an image lacks.
-    let format = "{{.Id}}\n{{json .Config}}";
+    let format = "{{.Id}} {{.Size}}\n{{json .Config}}";
     Ok(client.inspect("image", tag, format)?.map(|text| parse(&text)))
 }
 
@@ -97,12 +99,14 @@ struct Config {
 }
 
 fn parse(text: &str) -> Image {
-    let (id, config) = text.split_once('\n').unwrap_or((text, ""));
+    let (first, config) = text.split_once('\n').unwrap_or((text, ""));
+    let mut first = first.split_whitespace();
     let config = serde_json::from_str::<Option<Config>>(config).ok().flatten().unwrap_or_default();
     let ports = config.exposed_ports.unwrap_or_default();
     let tcp = |port: &String| port.trim_end_matches("/tcp").parse().ok();
     Image {
-        id: id.trim().to_string(),
+        id: first.next().unwrap_or_default().to_string(),
+        bytes: first.next().and_then(|size| size.parse().ok()),
         labels: config.labels.unwrap_or_default(),
         ports: ports.keys().filter_map(tcp).collect(),
     }
@@ -116,12 +120,19 @@ mod tests {
     fn an_image_is_read() {
         let labels = r#"{"io.deployer.release":"r1","io.deployer.service":"web"}"#;
         let ports = r#"{"80/tcp":{},"53/udp":{}}"#;
-        let image = parse(&format!("sha256:1\n{{\"Cmd\":[],\"Labels\":{labels},\"ExposedPorts\":{ports}}}"));
-        assert_eq!((image.id.as_str(), image.ports.as_slice()), ("sha256:1", [80].as_slice()));
+        let image =
+            parse(&format!("sha256:1 4096\n{{\"Cmd\":[],\"Labels\":{labels},\"ExposedPorts\":{ports}}}"));
+        assert_eq!((image.id.as_str(), image.bytes), ("sha256:1", Some(4096)));
+        assert_eq!(image.ports, [80]);
         assert!(
             image.belongs_to("web", "r1") && !image.belongs_to("web", "r2") && !image.belongs_to("w", "r1")
         );
         let bare = parse("sha256:2\n{\"Labels\":null}");
-        assert!(bare.id == "sha256:2" && bare.ports.is_empty() && !bare.belongs_to("web", "r1"));
+        assert!(
+            bare.id == "sha256:2"
+                && bare.bytes.is_none()
+                && bare.ports.is_empty()
+                && !bare.belongs_to("web", "r1")
+        );
     }
 }

@@ -224,7 +224,8 @@ pub mod tests {
     }
 
     fn launch(settings: &str, ports: &[u16]) -> Launch {
-        let image = Image { id: "sha256:1".into(), labels: BTreeMap::new(), ports: ports.to_vec() };
+        let image =
+            Image { id: "sha256:1".into(), bytes: None, labels: BTreeMap::new(), ports: ports.to_vec() };
         compose(&deployment(), &image, &serde_json::from_str(settings).expect("settings")).expect("a launch")
     }
 
@@ -274,7 +275,7 @@ pub mod tests {
     fn variables_of_the_service_go_before_the_methods_own() {
         let mut deployment = deployment();
         deployment.environment.push(Variable { name: "PORT".into(), one_line: true });
-        let image = Image { id: String::new(), labels: BTreeMap::new(), ports: vec![] };
+        let image = Image { id: String::new(), bytes: None, labels: BTreeMap::new(), ports: vec![] };
         let launch =
             compose(&deployment, &image, &serde_json::from_str("{}").expect("settings")).expect("a launch");
         assert!(!launch.arguments.join(" ").contains("PORT="), "{launch:?}");

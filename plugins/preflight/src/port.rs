@@ -162,7 +162,12 @@ mod tests {
             previous: previous_port.map(|port| Release {
                 id: "r1".into(),
                 layout,
-                artifact: Artifact { kind: String::new(), reference: String::new(), digest: String::new() },
+                artifact: Artifact {
+                    kind: String::new(),
+                    reference: String::new(),
+                    digest: String::new(),
+                    bytes: None,
+                },
                 instance: Instance {
                     kind: String::new(),
                     name: String::new(),

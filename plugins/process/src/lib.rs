@@ -81,8 +81,12 @@ impl phases::build::Guest for Process {
             values: values(&deployment),
         };
         build(&settings::<Settings>(&deployment)?.build, &workplace)?;
-        let artifact =
-            Artifact { kind: "files".into(), reference: files.path.clone(), digest: files.digest.clone() };
+        let artifact = Artifact {
+            kind: "files".into(),
+            reference: files.path.clone(),
+            digest: files.digest.clone(),
+            bytes: None,
+        };
         Finished::mark(&deployment, &files, artifact)
     }
 

@@ -86,12 +86,18 @@ fn make(deployment: &Deployment, files: &Files, settings: &Settings) -> Result<A
     build(&settings.build, &place)?;
     command::find(deployment, settings)?;
     let artifact = match venv {
-        Some(venv) => {
-            Artifact { kind: venv::KIND.into(), reference: venv::link(&files.path), digest: venv.digest }
-        }
-        None => {
-            Artifact { kind: "files".into(), reference: files.path.clone(), digest: files.digest.clone() }
-        }
+        Some(venv) => Artifact {
+            kind: venv::KIND.into(),
+            reference: venv::link(&files.path),
+            bytes: venv.bytes()?,
+            digest: venv.digest,
+        },
+        None => Artifact {
+            kind: "files".into(),
+            reference: files.path.clone(),
+            digest: files.digest.clone(),
+            bytes: None,
+        },
     };
     Finished::mark(deployment, files, artifact)
 }

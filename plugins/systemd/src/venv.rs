@@ -20,6 +20,18 @@ pub struct Venv {
     pub digest: String,
 }
 
+impl Venv {
+    /// What it takes on the disk, where the target can say.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub fn bytes(&self) -> Result<Option<u64>, Error> {
+        let output = read(["du", "-sk", "--", &self.path]).output()?;
+        let kilobytes = output.stdout.split_whitespace().next().and_then(|count| count.parse::<u64>().ok());
+        Ok(kilobytes.filter(|_| output.succeeded()).map(|count| count.saturating_mul(1024)))
+    }
+}
+
 /// Makes the release's virtual environment, or takes the one that releases with equal requirements have.
 /// None when the service has no requirements.
 ///
@@ -33,7 +45,7 @@ pub fn make(deployment: &Deployment, files: &Files, settings: &Settings) -> Resu
     let all = format!("{}/venvs", deployment.layout.root);
     let path = format!("{all}/{digest}");
 
-    remove_unfinished(&all, &path)?;
+    remove_unused(&deployment.layout.root, &path)?;
     if !there(&finished(&path))? {
         target::remove(&path)?;
         create(&path, &settings.python, &deployment.release)?;
@@ -64,15 +76,10 @@ pub fn discard(root: &str, digest: &str, release: &str) -> Result<(), Error> {
     }
     let path = format!("{root}/venvs/{digest}");
     target::remove(&user(&path, release))?;
-    let script = r#"[ ! -d "$1" ] || ls -A -- "$1""#;
-    let users = read(["sh", "-c", script, "sh", &format!("{path}/.releases")])
-        .checked("see which releases use a virtual environment", "see that the folder can be read")?;
-    if !users.text().is_empty() {
+    if !unused(root)?.contains(&path) {
         return Ok(());
     }
-    // The mark first: what is left of a removal that was cut off is no finished environment.
-    target::remove(&finished(&path))?;
-    target::remove(&path)
+    remove(&path)
 }
 
 /// The link in the release's files by which people and start commands find it.
@@ -158,15 +165,38 @@ fn digest(requirements: &Requirements, python: &str, release: &str) -> String {
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Removes what builds that were cut off have left. One job at a time works on a service.
-fn remove_unfinished(all: &str, wanted: &str) -> Result<(), Error> {
-    let script = r#"for path in "$1"/*/; do path=${path%/}; [ ! -d "$path" ] || [ -e "$path/.complete" ] || printf '%s\n' "$path"; done"#;
-    let output = read(["sh", "-c", script, "sh", all])
-        .checked("look for unfinished virtual environments", "see that the folder can be read")?;
-    for path in output.stdout.lines().filter(|path| *path != wanted) {
-        target::remove(path)?;
-    }
-    Ok(())
+/// Removes what builds that failed or were cut off have left. One job at a time works on a service.
+fn remove_unused(root: &str, wanted: &str) -> Result<(), Error> {
+    unused(root)?.iter().filter(|path| *path != wanted).try_for_each(|path| remove(path))
+}
+
+/// The virtual environments that are not finished, or that no release uses whose files are there: a release
+/// whose build failed after this was made has noted itself as a user, and has no artifact to be discarded.
+fn unused(root: &str) -> Result<Vec<String>, Error> {
+    let output = read(["sh", "-c", UNUSED, "sh", root])
+        .checked("look for unused virtual environments", "see that the folder can be read")?;
+    Ok(output.stdout.lines().map(String::from).collect())
+}
+
+const UNUSED: &str = r#"
+used() {
+  [ -e "$1/.complete" ] || return 1
+  for note in "$1/.releases"/*; do
+    [ ! -d "$root/releases/${note##*/}" ] || return 0
+  done
+  return 1
+}
+root=$1
+for path in "$root/venvs"/*/; do
+  path=${path%/}
+  [ ! -d "$path" ] || used "$path" || printf '%s\n' "$path"
+done
+"#;
+
+/// The mark first: what is left of a removal that was cut off is no finished environment.
+fn remove(path: &str) -> Result<(), Error> {
+    target::remove(&finished(path))?;
+    target::remove(path)
 }
 
 /// The release is noted as a user before anything is installed, so that a finished one always has a user.

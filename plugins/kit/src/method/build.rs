@@ -26,6 +26,7 @@ pub struct Finished {
     kind: String,
     reference: String,
     digest: String,
+    bytes: Option<u64>,
 }
 
 /// Runs build commands, one after the other. Their output goes into the step's log.
@@ -56,6 +57,7 @@ impl Finished {
             kind: finished.kind,
             reference: finished.reference,
             digest: finished.digest,
+            bytes: finished.bytes,
         }))
     }
 
@@ -69,6 +71,7 @@ impl Finished {
             kind: artifact.kind.clone(),
             reference: artifact.reference.clone(),
             digest: artifact.digest.clone(),
+            bytes: artifact.bytes,
         };
         write_json(&Self::path(deployment, &deployment.release), &finished)?;
         Ok(artifact)

@@ -132,7 +132,7 @@ impl phases::transfer::Guest for Naughty {
 
 impl phases::build::Guest for Naughty {
     fn build(_: Deployment, files: Files) -> Result<Artifact, Error> {
-        Ok(Artifact { kind: "files".into(), reference: files.path, digest: files.digest })
+        Ok(Artifact { kind: "files".into(), reference: files.path, digest: files.digest, bytes: None })
     }
 
     fn discard(_: Deployment, artifact: Artifact) -> Result<(), Error> {

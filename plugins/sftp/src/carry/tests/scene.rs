@@ -176,7 +176,12 @@ impl Scene {
             previous: previous.map(|id| Release {
                 id: id.into(),
                 layout: self.layout(id),
-                artifact: Artifact { kind: "files".into(), reference: String::new(), digest: String::new() },
+                artifact: Artifact {
+                    kind: "files".into(),
+                    reference: String::new(),
+                    digest: String::new(),
+                    bytes: None,
+                },
                 instance: Instance {
                     kind: "process".into(),
                     name: String::new(),
