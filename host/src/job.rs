@@ -4,7 +4,8 @@
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one
 //! plugin's turn, `reconnect` what becomes of one that loses the target, `unwind` brings back what ran before,
 //! `lease` keeps other deployers out, `outage` measures how long
-//! callers had no answer, `recorder` writes down what plugins do. `supervisor` owns the jobs that live: their queues, their cancelling, their resuming.
+//! callers had no answer, `retention` says which releases are no longer kept, and is pure, `removal` removes
+//! them, `recorder` writes down what plugins do. `supervisor` owns the jobs that live: their queues, their cancelling, their resuming.
 
 mod flow;
 mod lease;
@@ -14,6 +15,8 @@ mod reconnect;
 mod recorder;
 mod registering;
 pub mod release;
+mod removal;
+mod retention;
 mod runner;
 pub mod state;
 mod step;

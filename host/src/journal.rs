@@ -16,9 +16,9 @@ use thiserror::Error;
 use crate::ssh::RemoteProcess;
 
 pub use records::{
-    Actor, CallRecord, CallStart, Event, EventKind, Failure, Fault, JobKind, JobRecord, JobRequest, NewEvent,
-    NewJob, PhaseRecord, PhaseUpdate, Registration, ReleaseRecord, Standing, StepRecord, StepStart,
-    Submitted, Unregistered, Variable,
+    Actor, CallRecord, CallStart, Event, EventKind, Failure, Fault, JobKind, JobRecord, JobRequest, Left,
+    NewEvent, NewJob, PhaseRecord, PhaseUpdate, Registration, ReleaseRecord, Removed, Retention, Standing,
+    StepRecord, StepStart, Submitted, Unregistered, Variable,
 };
 pub use sqlite::Sqlite;
 
@@ -62,6 +62,8 @@ pub trait Journal: Send + Sync {
     async fn set_state(&self, job: &JobRecord) -> Result<(), JournalError>;
     async fn set_cancelled_by(&self, job: &str, who: &str) -> Result<(), JournalError>;
     async fn set_previous(&self, job: &str, previous: Option<&ReleaseRecord>) -> Result<(), JournalError>;
+    /// What a job has removed so far of its service's older releases.
+    async fn set_retention(&self, job: &str, retention: &Retention) -> Result<(), JournalError>;
     async fn set_phase(&self, job: &str, update: &PhaseUpdate) -> Result<(), JournalError>;
 
     async fn step_started(&self, step: &StepStart) -> Result<i64, JournalError>;
@@ -91,8 +93,10 @@ pub trait Journal: Send + Sync {
     async fn put_release(&self, release: &ReleaseRecord) -> Result<(), JournalError>;
     /// Makes a release the live one, and the one that was live before a retired one, in one transaction.
     async fn promote(&self, release: &ReleaseRecord) -> Result<(), JournalError>;
-    /// A service's releases on a target, newest first.
+    /// A service's releases on a target, newest first, without those that were removed.
     async fn releases(&self, service: &str, target: &str) -> Result<Vec<ReleaseRecord>, JournalError>;
+    /// The releases of all services on a target, oldest first, without those that were removed.
+    async fn releases_on(&self, target: &str) -> Result<Vec<ReleaseRecord>, JournalError>;
 
     /// What was sealed for a job, if it is not over.
     async fn sealed(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError>;

@@ -160,6 +160,10 @@ pub fn job(job: &Job) -> String {
     if let Some(outcome) = &job.outcome {
         field("outcome", outcome);
     }
+    if let Some(retention) = job.retention.as_ref().filter(|retention| !retention.removed.is_empty()) {
+        let releases: Vec<&str> = retention.removed.iter().map(|removed| removed.release.as_str()).collect();
+        field("removed", &format!("{} ({})", releases.join(", "), HumanBytes(retention.freed_bytes)));
+    }
     text.push('\n');
     for phase in &job.phases {
         text.push_str(&format!("  {}\n", row_of(phase)));
@@ -302,7 +306,9 @@ fn achieved(details: &Value) -> String {
 
 /// What did not stop the job, and should be seen.
 fn warnings(job: &Job) -> Vec<String> {
-    let mut texts = Vec::new();
+    let left = job.retention.iter().flat_map(|retention| &retention.left);
+    let mut texts: Vec<String> =
+        left.map(|left| format!("release {} is not removed: {}", left.release, left.because)).collect();
     for phase in &job.phases {
         let list = |name: &str| phase.details.get(name).and_then(Value::as_array).into_iter().flatten();
         for finding in list("findings").filter(|finding| is_warning(finding)) {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::service::{CurrentJob, JobLimits, PluginSummary, RefusedPlugin};
 use crate::job::state::{Aftermath, JobState, JobStatus, Phase, PhaseStatus};
 use crate::journal::{
-    Failure, JobKind, JobRecord, PhaseRecord, Registration, ReleaseRecord, Standing, time_text,
+    Failure, JobKind, JobRecord, PhaseRecord, Registration, ReleaseRecord, Retention, Standing, time_text,
 };
 
 /// The largest body that is read.
@@ -56,6 +56,9 @@ pub struct Job {
     pub aftermath: Option<String>,
     /// The longest time that callers had no answer while what runs was replaced; null where nothing ran before.
     pub outage_seconds: Option<f64>,
+    /// What was removed of the service's older releases; null where there was nothing to remove.
+    #[serde(default)]
+    pub retention: Option<Retention>,
     pub failure: Option<Failure>,
     pub progress: Option<Value>,
     pub target: String,
@@ -235,6 +238,7 @@ impl Job {
             kind: job.kind,
             release: job.release,
             previous_release: job.previous.map(|release| release.id),
+            retention: job.retention,
             failure: job.error,
             progress,
             target: job.target,

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::flow;
 use super::runner::{Runner, Stop, fail};
 use super::state::Phase;
-use crate::journal::{Fault, ReleaseRecord, StepRecord};
+use crate::capability::Level;
+use crate::journal::{Fault, JournalError, ReleaseRecord, StepRecord};
 use crate::ssh::{LEASE_TIME, Lease, LeaseRequest, Ssh, SshError, Taken};
 
 /// How often a lease is renewed: two renewals may fail before it ends.
@@ -183,8 +184,16 @@ impl Runner {
 
     /// A line of the job's log, by the deployer itself.
     pub(super) async fn say(&self, line: &str) -> Result<(), Stop> {
+        Ok(self.log(Level::Info, line).await?)
+    }
+
+    pub(super) async fn warn(&self, line: &str) -> Result<(), JournalError> {
+        self.log(Level::Warn, line).await
+    }
+
+    async fn log(&self, level: Level, line: &str) -> Result<(), JournalError> {
         let phase = self.job.state.phase().unwrap_or(Phase::Validation);
-        Ok(super::recorder::say(&*self.host.journal, &self.job.id, phase, line).await?)
+        super::recorder::say(&*self.host.journal, &self.job.id, phase, level, line).await
     }
 }
 

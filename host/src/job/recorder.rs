@@ -100,9 +100,10 @@ pub(super) async fn say(
     journal: &dyn Journal,
     job: &str,
     phase: Phase,
+    level: Level,
     line: &str,
 ) -> Result<(), JournalError> {
-    let data = json!({ "phase": phase, "level": Level::Info, "source": Source::Host, "line": line });
+    let data = json!({ "phase": phase, "level": level, "source": Source::Host, "line": line });
     journal.append(job, &[NewEvent { at: now(), kind: EventKind::Log, data }]).await
 }
 

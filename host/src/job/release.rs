@@ -71,6 +71,7 @@ pub fn way_back<'a>(
         Standing::Live => Err(unfit("it is the one that runs")),
         Standing::Bad => Err(unfit("it failed when it was deployed")),
         Standing::Candidate => Err(unfit("it was never verified")),
+        Standing::Removing | Standing::Removed => Err(unfit("it was removed from the target")),
     }
 }
 
@@ -110,11 +111,12 @@ mod tests {
 
     #[test]
     fn the_way_back() {
-        use Standing::{Bad, Candidate, Live, Retired};
+        use Standing::{Bad, Candidate, Live, Removing, Retired};
         check(&[], None, Err(NoWayBack::NothingRuns));
         check(&[("a", Live)], None, Err(NoWayBack::NothingBefore { live: "a".into() }));
         check(&[("b", Live), ("a", Retired)], None, Ok("a"));
         check(&[("c", Live), ("b", Bad), ("a", Retired)], None, Ok("a"));
+        check(&[("c", Live), ("b", Removing), ("a", Retired)], None, Ok("a"));
         // After a rollback from c to b, the next one goes to a, and not to c again.
         check(&[("c", Retired), ("b", Live), ("a", Retired)], None, Ok("a"));
         check(
@@ -127,6 +129,7 @@ mod tests {
             (Live, "it is the one that runs"),
             (Bad, "it failed when it was deployed"),
             (Candidate, "it was never verified"),
+            (Removing, "it was removed from the target"),
         ] {
             let unfit = NoWayBack::Unfit { wanted: "b".into(), because };
             check(&[("b", standing), ("a", Live)], Some("b"), Err(unfit));

@@ -114,6 +114,15 @@ impl Runner {
         };
         let release = match releases.into_iter().find(|release| release.id == job.release) {
             Some(release) => release,
+            // Retention may have come before this job's turn.
+            None if job.kind == JobKind::Rollback => {
+                return Err(fail(
+                    Fault::Request,
+                    &format!("go back to release {}", job.release),
+                    "it was removed from the target while this job waited",
+                    "see GET /releases/{service} for those that are there, and roll back to one of them",
+                ));
+            }
             None => ReleaseRecord {
                 service: job.service.clone(),
                 target: job.target.clone(),
@@ -185,9 +194,10 @@ impl Runner {
                 }
             }
         }
-        self.give_up_lease().await;
         // A job whose Register is skipped is complete all the same; the state machine asks for the phase.
         self.advance(JobEvent::Entered(Phase::Register)).await?;
+        self.remove_surplus().await?;
+        self.give_up_lease().await;
         self.job.completed_at = Some(now());
         self.advance(JobEvent::Completed).await
     }

@@ -27,6 +27,7 @@ use crate::journal::{
     Actor, CallRecord, Event, Failure, Fault, JobRecord, Journal, JournalError, NewJob, ReleaseRecord,
     Submitted, now,
 };
+use crate::pipeline::Keep;
 use crate::seal::Seal;
 use crate::ssh::{Ended, RemoteCommand, RemoteProcess, Ssh};
 use crate::stage::{Catalog, Stage};
@@ -396,7 +397,7 @@ impl Deployments for Jobs {
                 .collect(),
             target: host.ssh.target().to_string(),
             registry: host.registry.as_ref().map(|registry| registry.url.clone()),
-            limits: JobLimits { job_timeout_seconds: 600, retention_days: 7 },
+            limits: JobLimits { job_timeout_seconds: 600, retention_days: Keep::default().days },
         }
     }
 

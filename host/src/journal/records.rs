@@ -91,6 +91,8 @@ pub struct JobRecord {
     pub error: Option<Failure>,
     pub registration: Option<Registration>,
     pub previous: Option<ReleaseRecord>,
+    /// None when the job had nothing to remove.
+    pub retention: Option<Retention>,
     /// All six, in order.
     pub phases: Vec<PhaseRecord>,
 }
@@ -165,6 +167,29 @@ pub struct Registration {
     pub endpoint: String,
     pub registered_at: Timestamp,
     pub registry_response: Value,
+}
+
+/// What a job removed of its service's older releases.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Retention {
+    pub removed: Vec<Removed>,
+    /// By the sizes that were recorded when the releases were made.
+    pub freed_bytes: u64,
+    /// What should have gone, and is tried again after the next deployment.
+    pub left: Vec<Left>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Removed {
+    pub release: String,
+    pub because: String,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Left {
+    pub release: String,
+    pub because: String,
 }
 
 #[derive(Clone, Debug)]
@@ -257,6 +282,10 @@ pub enum Standing {
     Retired,
     /// It failed. It is never gone back to.
     Bad,
+    /// Its removal has begun. Some of it may still be there, so it is not gone back to.
+    Removing,
+    /// Nothing of it is on the target. Its record stays for the history.
+    Removed,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -321,11 +350,15 @@ impl Standing {
             Standing::Live => "live",
             Standing::Retired => "retired",
             Standing::Bad => "bad",
+            Standing::Removing => "removing",
+            Standing::Removed => "removed",
         }
     }
 
     pub fn from_name(name: &str) -> Option<Standing> {
         use Standing as S;
-        [S::Candidate, S::Live, S::Retired, S::Bad].into_iter().find(|standing| standing.name() == name)
+        [S::Candidate, S::Live, S::Retired, S::Bad, S::Removing, S::Removed]
+            .into_iter()
+            .find(|standing| standing.name() == name)
     }
 }

@@ -25,12 +25,13 @@ use tokio::sync::watch;
 
 use super::{
     CallRecord, CallStart, Event, Failure, JobRecord, Journal, JournalError, NewEvent, NewJob, PhaseUpdate,
-    Registration, ReleaseRecord, StepRecord, StepStart, Submitted, Unregistered,
+    Registration, ReleaseRecord, Retention, StepRecord, StepStart, Submitted, Unregistered,
 };
 use crate::ssh::RemoteProcess;
 
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "journal", include_str!("../../migrations/1_journal.sql")),
+    (3, "retention", include_str!("../../migrations/3_retention.sql")),
     (4, "registering", include_str!("../../migrations/4_registering.sql")),
 ];
 
@@ -126,6 +127,10 @@ impl Journal for Sqlite {
         jobs::set_previous(&self.writer, job, previous).await
     }
 
+    async fn set_retention(&self, job: &str, retention: &Retention) -> Result<(), JournalError> {
+        jobs::set_retention(&self.writer, job, retention).await
+    }
+
     async fn set_phase(&self, job: &str, update: &PhaseUpdate) -> Result<(), JournalError> {
         jobs::set_phase(&self.writer, job, update).await?;
         self.announce();
@@ -191,6 +196,10 @@ impl Journal for Sqlite {
 
     async fn releases(&self, service: &str, target: &str) -> Result<Vec<ReleaseRecord>, JournalError> {
         releases::of_service(&self.readers, service, target).await
+    }
+
+    async fn releases_on(&self, target: &str) -> Result<Vec<ReleaseRecord>, JournalError> {
+        releases::on_target(&self.readers, target).await
     }
 
     async fn sealed(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError> {

@@ -30,6 +30,25 @@ fn new_job(id: &str, key: Option<&str>) -> NewJob {
     }
 }
 
+fn release(id: &str) -> ReleaseRecord {
+    ReleaseRecord {
+        service: "shop".into(),
+        target: "root@server:22".into(),
+        id: id.into(),
+        job: "deploy-1".into(),
+        standing: Standing::Candidate,
+        method: "docker".into(),
+        port: 8001,
+        environment: vec![],
+        environment_digest: String::new(),
+        files: None,
+        artifact: None,
+        instance: None,
+        plugins: json!({}),
+        created_at: now(),
+    }
+}
+
 async fn open() -> (tempfile::TempDir, Sqlite) {
     let folder = tempfile::tempdir().unwrap();
     let journal = Sqlite::open(&folder.path().join("journal.db")).await.unwrap();
@@ -138,22 +157,6 @@ async fn events_are_numbered_and_watched() {
 async fn one_release_is_live() {
     let (_folder, journal) = open().await;
     journal.submit(&new_job("deploy-1", None)).await.unwrap();
-    let release = |id: &str| ReleaseRecord {
-        service: "shop".into(),
-        target: "root@server:22".into(),
-        id: id.into(),
-        job: "deploy-1".into(),
-        standing: Standing::Candidate,
-        method: "docker".into(),
-        port: 8001,
-        environment: vec![],
-        environment_digest: String::new(),
-        files: None,
-        artifact: None,
-        instance: None,
-        plugins: json!({}),
-        created_at: now(),
-    };
     for id in ["a", "b"] {
         journal.put_release(&release(id)).await.unwrap();
         journal.promote(&release(id)).await.unwrap();
@@ -197,4 +200,40 @@ async fn a_step_and_its_calls_are_kept() {
     let calls = journal.calls("deploy-1").await.unwrap();
     assert_eq!(calls.first().unwrap().process, Some(process));
     assert_eq!(calls.first().unwrap().duration_ms, Some(12));
+}
+
+#[tokio::test]
+async fn a_removed_release_is_listed_no_more() {
+    let (_folder, journal) = open().await;
+    journal.submit(&new_job("deploy-1", None)).await.unwrap();
+    let put = async |service: &str, id: &str, standing| {
+        let release = ReleaseRecord { service: service.into(), standing, ..release(id) };
+        journal.put_release(&release).await.unwrap();
+    };
+    put("shop", "a", Standing::Retired).await;
+    put("other", "b", Standing::Live).await;
+    put("shop", "c", Standing::Live).await;
+    put("shop", "a", Standing::Removing).await;
+    let ids = |releases: Vec<ReleaseRecord>| {
+        releases.into_iter().map(|release| (release.id, release.standing)).collect::<Vec<_>>()
+    };
+    use Standing::{Live, Removing};
+    let of_shop = async || ids(journal.releases("shop", "root@server:22").await.unwrap());
+    let on_target = async || ids(journal.releases_on("root@server:22").await.unwrap());
+    assert_eq!(of_shop().await, [("c".into(), Live), ("a".into(), Removing)]);
+    assert_eq!(on_target().await, [("a".into(), Removing), ("b".into(), Live), ("c".into(), Live)]);
+    put("shop", "a", Standing::Removed).await;
+    assert_eq!(of_shop().await, [("c".into(), Live)]);
+    assert_eq!(on_target().await, [("b".into(), Live), ("c".into(), Live)]);
+}
+
+#[tokio::test]
+async fn what_a_job_removed_is_kept() {
+    let (_folder, journal) = open().await;
+    journal.submit(&new_job("deploy-1", None)).await.unwrap();
+    let removed = Removed { release: "a".into(), because: "older than 7 days".into(), bytes: 12 };
+    let left = Left { release: "b".into(), because: "it is in use".into() };
+    let retention = Retention { removed: vec![removed], freed_bytes: 12, left: vec![left] };
+    journal.set_retention("deploy-1", &retention).await.unwrap();
+    assert_eq!(journal.job("deploy-1").await.unwrap().unwrap().retention, Some(retention));
 }

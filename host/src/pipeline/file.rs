@@ -23,6 +23,7 @@ pub struct PipelineFile {
     pub settings: BTreeMap<String, Value>,
     pub timeouts: Timeouts,
     pub limits: BTreeMap<String, Limits>,
+    pub retention: Retention,
     #[serde(skip)]
     pub name: String,
     #[serde(skip)]
@@ -77,6 +78,23 @@ pub struct Limits {
     pub memory_mib: Option<u32>,
 }
 
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    pub days: Option<Days>,
+    pub storage: Option<Size>,
+}
+
+/// A number of whole days, which may be none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Days(pub u32);
+
+/// A number of bytes as people write it: `500MB`, `2GB`, `1.5GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Size(pub u64);
+
 /// A length of time as people write it: `90s`, `10m`, `1h30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -93,6 +111,51 @@ impl TryFrom<String> for Span {
             .map(Span)
             .ok_or_else(|| format!("`{text}` is no length of time; write it like `90s`, `10m` or `1h30m`"))
     }
+}
+
+impl TryFrom<i64> for Days {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        u32::try_from(number)
+            .map(Days)
+            .map_err(|_| format!("`{number}` is no number of days; write it like `7`, or `0` for none"))
+    }
+}
+
+/// The units of sizes: thousands, and where an `i` says so, 1024s.
+const UNITS: [(&str, u64); 9] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("B", 1),
+];
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        size(&text)
+            .map(Size)
+            .ok_or_else(|| format!("`{text}` is no size; write it like `500MB`, `2GB` or `1.5GiB`"))
+    }
+}
+
+/// None of the dependencies reads sizes. Fractions are kept to the thousandth, in whole numbers.
+fn size(text: &str) -> Option<u64> {
+    let (number, bytes) = UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)))?;
+    let (whole, fraction) = number.trim_end().split_once('.').unwrap_or((number.trim_end(), "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > 3 {
+        return None;
+    }
+    let thousandths = format!("{whole}{fraction:0<3}").parse::<u128>().ok()?;
+    u64::try_from(thousandths.checked_mul(u128::from(bytes))? / 1000).ok()
 }
 
 /// Reads a file's text.

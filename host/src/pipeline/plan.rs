@@ -26,6 +26,24 @@ pub struct Plan {
     pub job_timeout: Duration,
     pub phase_timeouts: Vec<(Phase, Duration)>,
     pub steps: Vec<PlannedStep>,
+    /// Plans that are older than this setting keep by the default.
+    #[serde(default)]
+    pub keep: Keep,
+}
+
+/// Which releases are kept besides the one that runs and the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// No older ones than this.
+    pub days: u32,
+    /// No more than this many bytes on the target, of all services together.
+    pub storage_bytes: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Keep { days: 7, storage_bytes: 2_000_000_000 }
+    }
 }
 
 /// One plugin's turn in a phase.
@@ -119,9 +137,18 @@ pub(super) fn plan(
     let mut said = BTreeSet::new();
     problems.retain(|problem| said.insert(problem.to_string()));
     if problems.is_empty() {
-        Ok(Plan { job_timeout, phase_timeouts, steps })
+        Ok(Plan { job_timeout, phase_timeouts, steps, keep: keep(base, own) })
     } else {
         Err(PipelineError(problems))
+    }
+}
+
+fn keep(base: &PipelineFile, own: &PipelineFile) -> Keep {
+    let (base, own) = (base.retention, own.retention);
+    let default = Keep::default();
+    Keep {
+        days: own.days.or(base.days).map_or(default.days, |days| days.0),
+        storage_bytes: own.storage.or(base.storage).map_or(default.storage_bytes, |size| size.0),
     }
 }
 

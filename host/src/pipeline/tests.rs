@@ -2,8 +2,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::file::{PipelineFile, parse};
-use super::plan::{Available, plan};
+use super::file::{PipelineFile, Size, parse};
+use super::plan::{Available, Keep, plan};
 use crate::capability::Grant;
 use crate::job::state::Phase;
 use crate::stage::SettingProblem;
@@ -77,6 +77,10 @@ fn what_may_be_wrong_is_named_with_its_place() {
     check("[phases]\nbuild = [\"docker\", \"docker\"]\n", &["`build` needs exactly one step, and has 2"]);
     check("[grants]\nhealth = [\"http.everything\"]\n", &["shop.toml:2: "]);
     check("[timeouts]\njob = \"soon\"\n", &["shop.toml:2: `soon` is no length of time"]);
+    check("[retention]\ndays = 0\nstorage = \"0B\"\n", &[]);
+    check("[retention]\ndays = -1\n", &["shop.toml:2: `-1` is no number of days; write it like `7`"]);
+    check("[retention]\nstorage = \"2\"\n", &["shop.toml:2: `2` is no size; write it like `500MB`"]);
+    check("[retention]\nweeks = 1\n", &["shop.toml:2: unknown field `weeks`, expected `days` or `storage`"]);
     check("[phase]\n", &["shop.toml:1: unknown field `phase`"]);
     check("[phases\n", &["shop.toml:1: "]);
     check("[settings.docker]\nmemory = 1\n[phases]\nverify = [\"x\"]\n", &["shop.toml:2", "shop.toml:4"]);
@@ -104,6 +108,32 @@ fn a_service_changes_what_differs() {
     assert!(verify[0].grants.contains(&Grant::HttpAny) && verify[0].grants.contains(&Grant::HttpLoopback));
     assert_eq!(plan.job_timeout.as_secs(), 180);
     assert_eq!(plan.phase_timeout(Phase::Transfer).as_secs(), 180);
+}
+
+#[test]
+fn retention_is_laid_over_key_by_key() {
+    let check = |own: &str, days: u32, storage_bytes: u64| {
+        let plan = plan(&base(), &read("shop.toml", own), "docker", &Shelf).unwrap();
+        assert_eq!(plan.keep, Keep { days, storage_bytes }, "{own}");
+    };
+    check("", 7, 2_000_000_000);
+    check("[retention]\ndays = 30\n", 30, 2_000_000_000);
+    check("[retention]\nstorage = \"500MB\"\n", 7, 500_000_000);
+}
+
+#[test]
+fn sizes_are_read() {
+    let check = |text: &str, expect: Option<u64>| {
+        assert_eq!(Size::try_from(text.to_owned()).ok(), expect.map(Size), "{text}");
+    };
+    check("2GB", Some(2_000_000_000));
+    check("1.5 GiB", Some(3 << 29));
+    check("0.001kB", Some(1));
+    check("10 B", Some(10));
+    check("0B", Some(0));
+    for text in ["", "GB", "2", "-1GB", "1.GB", ".5GB", "1.2345GB", "2gb", "2 G B", "99999999TB"] {
+        check(text, None);
+    }
 }
 
 #[test]

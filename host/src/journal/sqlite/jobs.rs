@@ -7,8 +7,8 @@ use sqlx::{Row, SqliteConnection, SqlitePool};
 use super::{decode, decode_option, encode, events, reading, time, time_option, word, writing};
 use crate::job::state::{Phase, PhaseStatus};
 use crate::journal::{
-    EventKind, JobRecord, JournalError, NewEvent, NewJob, PhaseRecord, PhaseUpdate, ReleaseRecord, Submitted,
-    now, time_text,
+    EventKind, JobRecord, JournalError, NewEvent, NewJob, PhaseRecord, PhaseUpdate, ReleaseRecord, Retention,
+    Submitted, now, time_text,
 };
 
 pub async fn submit(writer: &SqlitePool, job: &NewJob) -> Result<Submitted, JournalError> {
@@ -200,6 +200,20 @@ pub async fn set_previous(
     Ok(())
 }
 
+pub async fn set_retention(
+    writer: &SqlitePool,
+    job: &str,
+    retention: &Retention,
+) -> Result<(), JournalError> {
+    sqlx::query("UPDATE jobs SET retention = ? WHERE id = ?")
+        .bind(encode("what was removed", retention)?)
+        .bind(job)
+        .execute(writer)
+        .await
+        .map_err(writing("what was removed"))?;
+    Ok(())
+}
+
 pub async fn set_phase(writer: &SqlitePool, job: &str, update: &PhaseUpdate) -> Result<(), JournalError> {
     let failed = writing("the phase");
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
@@ -300,6 +314,7 @@ fn job_of(row: &SqliteRow) -> Result<JobRecord, JournalError> {
         error: decode_option("an error", option("error")?)?,
         registration: decode_option("a registration", option("registration")?)?,
         previous: decode_option("a release", option("previous")?)?,
+        retention: decode_option("what was removed", option("retention")?)?,
         phases: Vec::new(),
     })
 }

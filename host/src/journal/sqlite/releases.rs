@@ -33,12 +33,25 @@ pub async fn of_service(
     service: &str,
     target: &str,
 ) -> Result<Vec<ReleaseRecord>, JournalError> {
-    sqlx::query("SELECT * FROM releases WHERE service = ? AND target = ? ORDER BY id DESC")
-        .bind(service)
+    sqlx::query(
+        "SELECT * FROM releases WHERE service = ? AND target = ? AND standing <> 'removed' ORDER BY id DESC",
+    )
+    .bind(service)
+    .bind(target)
+    .fetch_all(readers)
+    .await
+    .map_err(reading("the releases"))?
+    .iter()
+    .map(release_of)
+    .collect()
+}
+
+pub async fn on_target(readers: &SqlitePool, target: &str) -> Result<Vec<ReleaseRecord>, JournalError> {
+    sqlx::query("SELECT * FROM releases WHERE target = ? AND standing <> 'removed' ORDER BY id")
         .bind(target)
         .fetch_all(readers)
         .await
-        .map_err(reading("the releases"))?
+        .map_err(reading("the target's releases"))?
         .iter()
         .map(release_of)
         .collect()

@@ -1,0 +1,153 @@
+//! Removes what retention no longer keeps, as the last thing of a deployment that succeeded.
+//!
+//! It is a part of the job, and not something that goes on behind a job that is over: so it has the service's
+//! lease and its place in the service's order, its lines are in the job's log before the log ends, and a crash
+//! in its middle is taken up like any other. What it cannot do is a warning, and never fails the job. A rollback
+//! removes nothing: whoever goes back may have to go elsewhere next.
+
+use std::time::Duration;
+
+use super::flow;
+use super::lease::Hold;
+use super::retention::{self, Surplus};
+use super::runner::{Runner, Stop};
+use super::state::Phase;
+use crate::journal::{JobKind, JournalError, Left, ReleaseRecord, Removed, Standing, now};
+use crate::pipeline::{Plan, PlannedStep};
+use crate::stage::Artifact;
+
+/// The job ends no later than this because of what it removes. The rest goes after the next deployment.
+const LIMIT: Duration = Duration::from_secs(120);
+
+impl Runner {
+    /// # Errors
+    /// When the journal cannot record.
+    pub(super) async fn remove_surplus(&mut self) -> Result<(), JournalError> {
+        if self.job.kind != JobKind::Deploy {
+            return Ok(());
+        }
+        let on_target = self.host.journal.releases_on(&self.job.target).await?;
+        let surplus = retention::surplus(&on_target, &self.job.service, now(), self.plan.keep);
+        if surplus.is_empty() {
+            return Ok(());
+        }
+        // An earlier run of this job may have removed some; what it left is tried again.
+        self.job.retention.get_or_insert_default().left.clear();
+        let warning = match tokio::time::timeout(LIMIT, self.remove_all(surplus)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(Stop::Journal(error))) => return Err(error),
+            Ok(Err(Stop::Failed { failure, .. })) => Some(failure.to_string()),
+            Ok(Err(Stop::TakenOver(holder))) => Some(format!("the service is now with {holder}")),
+            Ok(Err(Stop::Cancelled)) => Some("the job was cancelled".into()),
+            Err(_) => Some(format!("it took longer than {LIMIT:?}")),
+        };
+        if let Some(warning) = warning {
+            self.warn(&format!(
+                "older releases were not all removed: {warning}; the next deployment goes on"
+            ))
+            .await?;
+        }
+        self.record_retention().await
+    }
+
+    async fn remove_all(&mut self, surplus: Vec<Surplus>) -> Result<(), Stop> {
+        let hold = self.hold().await?;
+        for Surplus { release, because, bytes } in surplus {
+            let left = self.remove(&hold, &release).await?;
+            if let Some(holder) = self.taken_over_by() {
+                return Err(Stop::TakenOver(holder));
+            }
+            let retention = self.job.retention.get_or_insert_default();
+            match left {
+                None => {
+                    let because = because.to_string();
+                    let line = format!("removed release {}: {because}", release.id);
+                    retention.freed_bytes = retention.freed_bytes.saturating_add(bytes);
+                    retention.removed.push(Removed { release: release.id, because, bytes });
+                    self.say(&line).await?;
+                }
+                Some(because) => {
+                    let line = format!("release {} is not removed: {because}", release.id);
+                    retention.left.push(Left { release: release.id, because });
+                    self.warn(&line).await?;
+                }
+            }
+            self.record_retention().await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a release's artifact, its files and its environment. Answers what is left, and why.
+    ///
+    /// That its removal begins is recorded first, so that nobody goes back to a part of a release.
+    async fn remove(&mut self, hold: &Hold, release: &ReleaseRecord) -> Result<Option<String>, Stop> {
+        let mut record = ReleaseRecord { standing: Standing::Removing, ..release.clone() };
+        self.host.journal.put_release(&record).await?;
+        let unremoved = match release.artifact.as_ref().and_then(flow::value::<Artifact>) {
+            Some(artifact) => match self.discarding(release).await? {
+                Ok(planned) => match self.discard(release, &planned, &artifact).await {
+                    Ok(()) => None,
+                    Err(Stop::Failed { failure, .. }) => return Ok(Some(failure.to_string())),
+                    Err(stop) => return Err(stop),
+                },
+                Err(because) => {
+                    Some(format!("its {} {} stays: {because}", artifact.kind, artifact.reference))
+                }
+            },
+            None => None,
+        };
+        let layout = flow::layout(&self.host.root, &release.service, &release.id);
+        for path in [&layout.files, &layout.environment] {
+            if let Err(error) = hold.ssh.remove(path).await {
+                return Ok(Some(format!("could not remove {path}: {error}")));
+            }
+        }
+        if unremoved.is_none() {
+            record.standing = Standing::Removed;
+            self.host.journal.put_release(&record).await?;
+        }
+        Ok(unremoved)
+    }
+
+    /// The turn that the plugin which built a release has with its artifact, by the plan that it was built by;
+    /// or why it can have none.
+    async fn discarding(&self, release: &ReleaseRecord) -> Result<Result<PlannedStep, String>, Stop> {
+        let origin = self.host.journal.job(&release.job).await?;
+        let plan = origin.and_then(|origin| flow::value::<Plan>(&origin.plan));
+        let Some(planned) = plan.and_then(|plan| plan.steps(Phase::Build).next().cloned()) else {
+            return Ok(Err("the journal has no plan that this version can read; remove it by hand".into()));
+        };
+        if self.plugins.plugin(&planned.plugin).is_none() {
+            return Ok(Err(format!(
+                "the plugin `{}` is no longer in the plugins folder; put it back, and deploy again",
+                planned.plugin
+            )));
+        }
+        // What it says is said in the phase that this job is in.
+        Ok(Ok(PlannedStep { phase: Phase::Register, ..planned }))
+    }
+
+    async fn discard(
+        &mut self,
+        release: &ReleaseRecord,
+        planned: &PlannedStep,
+        artifact: &Artifact,
+    ) -> Result<(), Stop> {
+        let mut deployment = self.deployment(planned);
+        deployment.method = release.method.clone();
+        deployment.release = release.id.clone();
+        deployment.layout = flow::layout(&self.host.root, &release.service, &release.id);
+        let deployment = &deployment;
+        self.step(&format!("retention/{}", release.id), planned, "discard", |stage, context| async move {
+            stage.discard(context, deployment, artifact).await
+        })
+        .await
+    }
+
+    async fn record_retention(&self) -> Result<(), JournalError> {
+        match &self.job.retention {
+            Some(retention) => self.host.journal.set_retention(&self.job.id, retention).await,
+            None => Ok(()),
+        }
+    }
+}
