@@ -9,6 +9,7 @@ mod plugins;
 mod recovery;
 mod registering;
 mod requests;
+mod retention;
 mod systemd;
 mod transfer;
 mod two_deployers;

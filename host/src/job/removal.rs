@@ -27,10 +27,12 @@ impl Runner {
             return Ok(());
         }
         let on_target = self.host.journal.releases_on(&self.job.target).await?;
-        let surplus = retention::surplus(&on_target, &self.job.service, now(), self.plan.keep);
+        let ran_before = self.job.previous.as_ref().map(|previous| previous.id.as_str());
+        let surplus = retention::surplus(&on_target, &self.job.service, ran_before, now(), self.plan.keep);
         if surplus.is_empty() {
             return Ok(());
         }
+        let due: Vec<String> = surplus.iter().map(|surplus| surplus.release.id.clone()).collect();
         // An earlier run of this job may have removed some; what it left is tried again.
         self.job.retention.get_or_insert_default().left.clear();
         let warning = match tokio::time::timeout(LIMIT, self.remove_all(surplus)).await {
@@ -41,11 +43,17 @@ impl Runner {
             Ok(Err(Stop::Cancelled)) => Some("the job was cancelled".into()),
             Err(_) => Some(format!("it took longer than {LIMIT:?}")),
         };
-        if let Some(warning) = warning {
+        if let Some(because) = warning {
             self.warn(&format!(
-                "older releases were not all removed: {warning}; the next deployment goes on"
+                "older releases were not all removed: {because}; the next deployment goes on"
             ))
             .await?;
+            let retention = self.job.retention.get_or_insert_default();
+            for release in due {
+                if !retention.names(&release) {
+                    retention.left.push(Left { release, because: because.clone() });
+                }
+            }
         }
         self.record_retention().await
     }

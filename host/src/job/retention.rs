@@ -34,22 +34,28 @@ pub enum Because {
 }
 
 /// What goes of a service's releases, oldest first: never the one that runs, nor the one that a rollback would
-/// take.
+/// take, nor the one that ran before, which is another where that was gone back to by its name.
 ///
 /// The storage is the target's, so the releases of all services count against it. Those of this service alone
 /// go, because the job that removes them has the lease of this service alone; the others' turn comes after a
 /// deployment of theirs. What several releases share counts once.
-pub fn surplus(on_target: &[ReleaseRecord], service: &str, now: Timestamp, keep: Keep) -> Vec<Surplus> {
+pub fn surplus(
+    on_target: &[ReleaseRecord],
+    service: &str,
+    ran_before: Option<&str>,
+    now: Timestamp,
+    keep: Keep,
+) -> Vec<Surplus> {
     let mut own: Vec<ReleaseRecord> =
         on_target.iter().filter(|release| release.service == service).cloned().collect();
     own.sort_by(|a, b| a.id.cmp(&b.id));
     let Some(live) = release::live(&own) else { return Vec::new() };
-    let before = release::way_back(&own, None).ok();
-    let stays = [Some(live), before].map(|release| release.map(|release| release.id.clone()));
+    let way_back = release::way_back(&own, None).ok().map(|release| release.id.as_str());
+    let stays = [Some(live.id.as_str()), way_back, ran_before];
     let mut kept: Vec<&ReleaseRecord> = on_target.iter().collect();
     let mut stored = stored(&kept);
     let mut surplus = Vec::new();
-    for release in own.iter().filter(|release| !stays.contains(&Some(release.id.clone()))) {
+    for release in own.iter().filter(|release| !stays.contains(&Some(&release.id))) {
         let because = if release.standing == Standing::Removing {
             Because::Begun
         } else if age(release, now) > Duration::from_secs(u64::from(keep.days) * 24 * 60 * 60) {
@@ -158,7 +164,7 @@ mod tests {
 
     fn check(releases: &[ReleaseRecord], days: u32, storage_bytes: u64, expect: &[(&str, Because, u64)]) {
         let keep = Keep { days, storage_bytes };
-        let found: Vec<_> = surplus(releases, "shop", NOW.parse().unwrap(), keep)
+        let found: Vec<_> = surplus(releases, "shop", None, NOW.parse().unwrap(), keep)
             .into_iter()
             .map(|surplus| (surplus.release.id, surplus.because, surplus.bytes))
             .collect();
@@ -213,6 +219,21 @@ mod tests {
             many,
             &[("a", Because::OlderThan { days: 0 }, 10)],
         );
+    }
+
+    #[test]
+    fn what_ran_before_stays_too() {
+        use Standing::{Live, Retired};
+        // From c back to a by its name, and then on to d.
+        let releases = [
+            image("d", 0, Live, 9),
+            image("c", 8, Retired, 9),
+            image("b", 9, Retired, 9),
+            image("a", 9, Retired, 9),
+        ];
+        let keep = Keep { days: 0, storage_bytes: 0 };
+        let gone = surplus(&releases, "shop", Some("a"), NOW.parse().unwrap(), keep);
+        assert_eq!(gone.iter().map(|surplus| surplus.release.id.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

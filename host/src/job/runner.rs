@@ -112,7 +112,9 @@ impl Runner {
             })?),
             None => None,
         };
-        let release = match releases.into_iter().find(|release| release.id == job.release) {
+        let there =
+            |release: &ReleaseRecord| release.id == job.release && release.standing != Standing::Removing;
+        let release = match releases.into_iter().find(there) {
             Some(release) => release,
             // Retention may have come before this job's turn.
             None if job.kind == JobKind::Rollback => {

@@ -314,6 +314,14 @@ impl JobRecord {
     }
 }
 
+impl Retention {
+    /// Whether it says what became of a release.
+    pub fn names(&self, release: &str) -> bool {
+        self.removed.iter().any(|removed| removed.release == release)
+            || self.left.iter().any(|left| left.release == release)
+    }
+}
+
 impl StepRecord {
     /// Whether what runs may be another than before this step.
     pub fn touches_what_runs(&self) -> bool {
