@@ -88,3 +88,33 @@ async fn docker_from_the_first_release_to_a_rollback() {
     }
     target.forget("e2e-docker");
 }
+
+#[tokio::test]
+async fn a_build_that_is_cancelled_leaves_no_image() {
+    let name = "e2e-cut-build";
+    let target = target();
+    target.forget(name);
+    let program = Program::start(target.clone(), None).await;
+    let service = Service::copy(&program.services(), "hello-docker", name, 18013);
+    service.write("Dockerfile", "FROM python:3.11-slim\nCOPY VERSION /VERSION\nRUN sleep 24680\n");
+    let unnamed = || target.shell(&format!("docker images -aq --filter label=io.deployer.service={name}"));
+    let id = program.submit(&deployment(&service, "docker", json!({}))).await;
+    let began = std::time::Instant::now();
+    while !target.succeeds("pgrep -f '^sleep 24680'") {
+        assert!(began.elapsed().as_secs() < 120, "the build does not start");
+    }
+    assert_ne!(unnamed(), "", "the build's layers can be told by the label");
+    let (status, _) = program.delete(&format!("/deploy/{id}")).await;
+    assert!(status < 300, "{status}");
+    let job = program.end(&id).await;
+    assert_eq!(job.0["status"], "cancelled", "{:#}", job.0);
+    assert_eq!(unnamed(), "");
+    assert!(!target.succeeds("pgrep -f '^sleep 24680'"), "the build goes on");
+
+    // A value that would change the docker client is refused before anything is built.
+    let request = deployment(&service, "docker", json!({ "DOCKER_HOST": "tcp://nowhere\n", "KEY": "a\nb" }));
+    let refused = program.deploy(&request).await.failed();
+    assert_eq!(refused.phase("Validation")["status"], "failed", "{:#}", refused.0);
+    assert!(refused.error().contains("the values of DOCKER_HOST have line breaks"), "{:#}", refused.0);
+    target.forget(name);
+}

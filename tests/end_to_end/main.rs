@@ -13,3 +13,4 @@ mod retention;
 mod systemd;
 mod transfer;
 mod two_deployers;
+mod unsendable;
