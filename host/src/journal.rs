@@ -1,8 +1,9 @@
-//! What happened, in order, durable: jobs, phases, steps, host calls, events, releases.
+//! What happened, in order, durable: jobs, phases, steps, host calls, events, releases, and the audit.
 //!
 //! Only this module writes history. It decides nothing: it keeps what it is told and gives it back. Every
 //! method that returns `Ok` has made its change durable.
 
+mod audit;
 mod records;
 mod sqlite;
 #[cfg(test)]
@@ -15,6 +16,10 @@ use thiserror::Error;
 
 use crate::ssh::RemoteProcess;
 
+pub use audit::{
+    AuditAction, AuditBreak, AuditEntry, AuditHead, AuditRecord, AuditVerdict, BreakReason, NoHead,
+    UsedPlugin,
+};
 pub use records::{
     Actor, CallRecord, CallStart, Event, EventKind, Failure, Fault, JobKind, JobRecord, JobRequest, Left,
     NewEvent, NewJob, PhaseRecord, PhaseUpdate, Registration, ReleaseRecord, Removed, Retention, Standing,
@@ -41,8 +46,8 @@ pub enum JournalError {
 /// The store of history. A trait, because a store that several hosts share will follow.
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// Records a new job with its six phases and its sealed environment, all or nothing. A job that was
-    /// submitted with the same idempotency key is given back instead.
+    /// Records a new job with its six phases, its sealed environment and who asked for it, all or nothing. A
+    /// job that was submitted with the same idempotency key is given back instead.
     async fn submit(&self, job: &NewJob) -> Result<Submitted, JournalError>;
     async fn job(&self, id: &str) -> Result<Option<JobRecord>, JournalError>;
     /// A service's jobs, newest first: at most `limit`, and only older ones than the job `before`.
@@ -58,9 +63,13 @@ pub trait Journal: Send + Sync {
     /// How many jobs there are by status.
     async fn counts(&self) -> Result<Vec<(String, u64)>, JournalError>;
 
-    /// Records a job's new state, and an event that says so. A state that is over erases what was sealed.
+    /// Records a job's new state, and an event that says so. A state that is over erases what was sealed, and
+    /// goes into the audit.
     async fn set_state(&self, job: &JobRecord) -> Result<(), JournalError>;
-    async fn set_cancelled_by(&self, job: &str, who: &str) -> Result<(), JournalError>;
+    /// Records who cancelled a job, if nobody had before.
+    async fn set_cancelled_by(&self, job: &str, actor: &Actor) -> Result<(), JournalError>;
+    /// Records the fingerprint of the key that the target showed.
+    async fn set_host_key(&self, job: &str, fingerprint: &str) -> Result<(), JournalError>;
     async fn set_previous(&self, job: &str, previous: Option<&ReleaseRecord>) -> Result<(), JournalError>;
     /// What a job has removed so far of its service's older releases.
     async fn set_retention(&self, job: &str, retention: &Retention) -> Result<(), JournalError>;
@@ -105,6 +114,17 @@ pub trait Journal: Send + Sync {
     async fn unregistered(&self, target: &str) -> Result<Vec<Unregistered>, JournalError>;
     /// Records the registration of a job that is over.
     async fn set_registration(&self, job: &str, registration: &Registration) -> Result<(), JournalError>;
+    /// The audit, newest first: at most `limit` records, only older ones than the record `before`, and only of
+    /// one service where it is named.
+    async fn audit(
+        &self,
+        service: Option<&str>,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, JournalError>;
+    /// Looks at every record of the audit. `known` is a head that was kept elsewhere.
+    async fn verify_audit(&self, known: Option<AuditHead>) -> Result<AuditVerdict, JournalError>;
+
     async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError>;
     async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError>;
 }

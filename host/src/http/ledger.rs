@@ -96,7 +96,7 @@ impl Deployments for Ledger {
     }
 
     async fn cancel(&self, id: &str, actor: Actor) -> Result<JobRecord, Refusal> {
-        self.journal.set_cancelled_by(id, &actor.name).await?;
+        self.journal.set_cancelled_by(id, &actor).await?;
         let mut job = self.journal.job(id).await?.ok_or_else(|| Refusal::NotFound {
             detail: format!("there is no job {id}"),
             hint: String::new(),

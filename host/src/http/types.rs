@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::service::{CurrentJob, JobLimits, PluginSummary, RefusedPlugin};
-use crate::job::state::{Aftermath, JobState, JobStatus, Phase, PhaseStatus};
+use crate::job::state::{JobState, JobStatus, Phase, PhaseStatus};
 use crate::journal::{
     Failure, JobKind, JobRecord, PhaseRecord, Registration, ReleaseRecord, Retention, Standing, time_text,
 };
@@ -220,8 +220,8 @@ impl Job {
             service_url: service_url(&job.target, job.request.service_port),
             droplet_id: registered.or(job.request.droplet_id),
             success: success(&job.state),
-            outcome: outcome(&job),
-            aftermath: aftermath(&job.state).map(str::to_owned),
+            outcome: job.outcome(),
+            aftermath: job.state.aftermath().map(|aftermath| aftermath.name().to_owned()),
             outage_seconds: outage_seconds(&job.phases),
             duration_seconds: seconds(job.started_at, job.completed_at),
             deploy_job_id: job.id,
@@ -322,28 +322,6 @@ fn success(state: &JobState) -> Option<bool> {
         JobState::Pending | JobState::Running(_) | JobState::Unwinding(_) => None,
         JobState::Completed => Some(true),
         JobState::Failed(_) | JobState::Cancelled(_) => Some(false),
-    }
-}
-
-fn outcome(job: &JobRecord) -> Option<String> {
-    match &job.state {
-        JobState::Pending | JobState::Running(_) => None,
-        JobState::Unwinding(phase) => Some(format!("{phase} did not pass; what ran before is brought back")),
-        JobState::Completed => Some(format!("release {} serves", job.release)),
-        JobState::Failed(aftermath) | JobState::Cancelled(aftermath) => Some(aftermath.to_string()),
-    }
-}
-
-fn aftermath(state: &JobState) -> Option<&'static str> {
-    match state {
-        JobState::Pending | JobState::Running(_) | JobState::Unwinding(_) | JobState::Completed => None,
-        JobState::Failed(aftermath) | JobState::Cancelled(aftermath) => Some(match aftermath {
-            Aftermath::Untouched => "untouched",
-            Aftermath::Restored(_) => "restored",
-            Aftermath::NothingBefore => "nothing_before",
-            Aftermath::NotRestored(_) => "not_restored",
-            Aftermath::TakenOver(_) => "taken_over",
-        }),
     }
 }
 

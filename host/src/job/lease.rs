@@ -13,7 +13,7 @@ use super::runner::{Runner, Stop, fail};
 use super::state::Phase;
 use crate::capability::Level;
 use crate::journal::{Fault, JournalError, ReleaseRecord, StepRecord};
-use crate::ssh::{LEASE_TIME, Lease, LeaseRequest, Ssh, SshError, Taken};
+use crate::ssh::{HostKey, LEASE_TIME, Lease, LeaseRequest, Ssh, SshError, Taken};
 
 /// How often a lease is renewed: two renewals may fail before it ends.
 const RENEWED_EVERY: Duration = Duration::from_secs(10);
@@ -72,6 +72,10 @@ impl Runner {
             who: who(),
         };
         let lease = self.take(&request).await?;
+        // A connection that was lost just now is told of when the target is back.
+        if let Ok(key) = self.host.ssh.connect().await {
+            self.keep_host_key(&key).await?;
+        }
         if let Some((holder, process)) = lease.before() {
             self.say(&format!("took over the lease of {holder}: its time had run out")).await?;
             if let Some(process) = process {
@@ -180,6 +184,11 @@ impl Runner {
             .write_file(&path, &record, 0o644)
             .await
             .map_err(|error| format!("could not write {path}: {error}"))
+    }
+
+    /// Keeps for the audit which machine this job works on.
+    pub(super) async fn keep_host_key(&self, key: &HostKey) -> Result<(), Stop> {
+        Ok(self.host.journal.set_host_key(&self.job.id, &key.fingerprint).await?)
     }
 
     /// A line of the job's log, by the deployer itself.

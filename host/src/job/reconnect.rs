@@ -41,7 +41,8 @@ impl Runner {
                 return Ok(false);
             }
             self.rest(pause).await?;
-            if self.host.ssh.connect().await.is_ok() {
+            if let Ok(key) = self.host.ssh.connect().await {
+                self.keep_host_key(&key).await?;
                 self.say("the target answers again").await?;
                 return Ok(true);
             }

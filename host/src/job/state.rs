@@ -237,6 +237,14 @@ impl JobState {
         }
     }
 
+    /// What runs now, for a job that is over and did not complete.
+    pub fn aftermath(&self) -> Option<&Aftermath> {
+        match self {
+            JobState::Pending | JobState::Running(_) | JobState::Unwinding(_) | JobState::Completed => None,
+            JobState::Failed(aftermath) | JobState::Cancelled(aftermath) => Some(aftermath),
+        }
+    }
+
     pub fn is_over(&self) -> bool {
         match self {
             JobState::Pending | JobState::Running(_) | JobState::Unwinding(_) => false,
@@ -271,6 +279,19 @@ impl PhaseStatus {
     pub fn from_name(name: &str) -> Option<PhaseStatus> {
         use PhaseStatus as P;
         [P::Pending, P::Running, P::Success, P::Failed, P::Skipped].into_iter().find(|s| s.name() == name)
+    }
+}
+
+impl Aftermath {
+    /// The name that callers see.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Aftermath::Untouched => "untouched",
+            Aftermath::Restored(_) => "restored",
+            Aftermath::NothingBefore => "nothing_before",
+            Aftermath::NotRestored(_) => "not_restored",
+            Aftermath::TakenOver(_) => "taken_over",
+        }
     }
 }
 

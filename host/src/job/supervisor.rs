@@ -316,7 +316,7 @@ impl Deployments for Jobs {
                 hint: format!("to go back: POST /deploy/{id}/rollback"),
             });
         }
-        self.0.host.journal.set_cancelled_by(id, &actor.name).await?;
+        self.0.host.journal.set_cancelled_by(id, &actor).await?;
         lock(&live.cancelled_by).get_or_insert(actor.name);
         live.cancel.cancel();
         // One that waits need not wait for its turn in order to end.

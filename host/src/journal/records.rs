@@ -312,6 +312,18 @@ impl JobRecord {
     pub fn phase(&self, phase: Phase) -> Option<&PhaseRecord> {
         self.phases.iter().find(|record| record.phase == phase)
     }
+
+    /// What runs now that the job is over, in words.
+    pub fn outcome(&self) -> Option<String> {
+        match &self.state {
+            JobState::Pending | JobState::Running(_) => None,
+            JobState::Unwinding(phase) => {
+                Some(format!("{phase} did not pass; what ran before is brought back"))
+            }
+            JobState::Completed => Some(format!("release {} serves", self.release)),
+            JobState::Failed(aftermath) | JobState::Cancelled(aftermath) => Some(aftermath.to_string()),
+        }
+    }
 }
 
 impl Retention {

@@ -3,6 +3,7 @@
 //! One connection writes, so that writers wait for each other here and never find the file busy; a few
 //! others read beside it. WAL with full synchronisation: what was answered `Ok` survives a power cut.
 
+mod audit;
 mod events;
 mod jobs;
 mod registrations;
@@ -24,13 +25,15 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tokio::sync::watch;
 
 use super::{
-    CallRecord, CallStart, Event, Failure, JobRecord, Journal, JournalError, NewEvent, NewJob, PhaseUpdate,
-    Registration, ReleaseRecord, Retention, StepRecord, StepStart, Submitted, Unregistered,
+    Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, CallStart, Event, Failure, JobRecord, Journal,
+    JournalError, NewEvent, NewJob, PhaseUpdate, Registration, ReleaseRecord, Retention, StepRecord,
+    StepStart, Submitted, Unregistered,
 };
 use crate::ssh::RemoteProcess;
 
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "journal", include_str!("../../migrations/1_journal.sql")),
+    (2, "audit", include_str!("../../migrations/2_audit.sql")),
     (3, "retention", include_str!("../../migrations/3_retention.sql")),
     (4, "registering", include_str!("../../migrations/4_registering.sql")),
 ];
@@ -119,8 +122,12 @@ impl Journal for Sqlite {
         Ok(())
     }
 
-    async fn set_cancelled_by(&self, job: &str, who: &str) -> Result<(), JournalError> {
-        jobs::set_cancelled_by(&self.writer, job, who).await
+    async fn set_cancelled_by(&self, job: &str, actor: &Actor) -> Result<(), JournalError> {
+        jobs::set_cancelled_by(&self.writer, job, actor).await
+    }
+
+    async fn set_host_key(&self, job: &str, fingerprint: &str) -> Result<(), JournalError> {
+        jobs::set_host_key(&self.writer, job, fingerprint).await
     }
 
     async fn set_previous(&self, job: &str, previous: Option<&ReleaseRecord>) -> Result<(), JournalError> {
@@ -212,6 +219,19 @@ impl Journal for Sqlite {
 
     async fn set_registration(&self, job: &str, registration: &Registration) -> Result<(), JournalError> {
         registrations::set_registration(&self.writer, job, registration).await
+    }
+
+    async fn audit(
+        &self,
+        service: Option<&str>,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, JournalError> {
+        audit::page(&self.readers, service, before, limit).await
+    }
+
+    async fn verify_audit(&self, known: Option<AuditHead>) -> Result<AuditVerdict, JournalError> {
+        audit::verify(&self.readers, known).await
     }
 
     async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError> {

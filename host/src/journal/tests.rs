@@ -1,3 +1,5 @@
+mod audit;
+
 use serde_json::json;
 
 use super::*;

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::{decode, decode_option, encode, events, reading, time, time_option, word, writing};
+use super::{audit, decode, decode_option, encode, events, reading, time, time_option, word, writing};
 use crate::job::state::{Phase, PhaseStatus};
 use crate::journal::{
-    EventKind, JobRecord, JournalError, NewEvent, NewJob, PhaseRecord, PhaseUpdate, ReleaseRecord, Retention,
-    Submitted, now, time_text,
+    Actor, EventKind, JobRecord, JournalError, NewEvent, NewJob, PhaseRecord, PhaseUpdate, ReleaseRecord,
+    Retention, Submitted, now, time_text,
 };
 
 pub async fn submit(writer: &SqlitePool, job: &NewJob) -> Result<Submitted, JournalError> {
@@ -79,9 +79,10 @@ pub async fn submit(writer: &SqlitePool, job: &NewJob) -> Result<Submitted, Jour
         data: json!({ "status": "pending", "service_name": job.service, "release": job.release }),
     };
     events::append_in(&mut transaction, &job.id, &[accepted]).await?;
-    let record = read(&mut transaction, &job.id).await?;
+    let record = read(&mut transaction, &job.id).await?.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
+    audit::accepted(&mut transaction, &record).await?;
     transaction.commit().await.map_err(&failed)?;
-    record.map(Submitted::New).ok_or_else(|| failed(sqlx::Error::RowNotFound))
+    Ok(Submitted::New(record))
 }
 
 pub async fn job(readers: &SqlitePool, id: &str) -> Result<Option<JobRecord>, JournalError> {
@@ -165,6 +166,7 @@ pub async fn set_state(writer: &SqlitePool, job: &JobRecord) -> Result<(), Journ
             .execute(&mut *transaction)
             .await
             .map_err(&failed)?;
+        audit::ended(&mut transaction, job).await?;
     }
     let data = json!({
         "status": job.state.status(),
@@ -176,13 +178,30 @@ pub async fn set_state(writer: &SqlitePool, job: &JobRecord) -> Result<(), Journ
     transaction.commit().await.map_err(&failed)
 }
 
-pub async fn set_cancelled_by(writer: &SqlitePool, job: &str, who: &str) -> Result<(), JournalError> {
-    sqlx::query("UPDATE jobs SET cancelled_by = ? WHERE id = ? AND cancelled_by IS NULL")
-        .bind(who)
+pub async fn set_cancelled_by(writer: &SqlitePool, job: &str, actor: &Actor) -> Result<(), JournalError> {
+    let failed = writing("the cancellation");
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+    let done = sqlx::query("UPDATE jobs SET cancelled_by = ? WHERE id = ? AND cancelled_by IS NULL")
+        .bind(&actor.name)
+        .bind(job)
+        .execute(&mut *transaction)
+        .await
+        .map_err(&failed)?;
+    if done.rows_affected() > 0
+        && let Some(job) = read(&mut transaction, job).await?
+    {
+        audit::cancelled(&mut transaction, &job, actor).await?;
+    }
+    transaction.commit().await.map_err(&failed)
+}
+
+pub async fn set_host_key(writer: &SqlitePool, job: &str, fingerprint: &str) -> Result<(), JournalError> {
+    sqlx::query("UPDATE jobs SET host_key = ? WHERE id = ?")
+        .bind(fingerprint)
         .bind(job)
         .execute(writer)
         .await
-        .map_err(writing("the cancellation"))?;
+        .map_err(writing("the target's host key"))?;
     Ok(())
 }
 
