@@ -1,6 +1,7 @@
 //! The REST API: requests to values, values to responses. It decides nothing about deployments.
 
 mod answers;
+mod audit;
 pub mod auth;
 mod ecosystem;
 mod events;

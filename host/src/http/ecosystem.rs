@@ -30,6 +30,7 @@ pub async fn capabilities(State(app): State<Arc<App>>) -> Json<Capabilities> {
     Json(Capabilities {
         methods: known.methods,
         features: vec![
+            "audit",
             "cancel",
             "events",
             "history",

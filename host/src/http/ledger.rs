@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use super::*;
 use crate::job::state::{Aftermath, JobState, Phase};
 use crate::journal::{
-    Actor, CallRecord, Event, Failure, JobKind, JobRecord, JobRequest, Journal, NewJob, ReleaseRecord,
-    Sqlite, Submitted, now,
+    Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, Event, Failure, JobKind, JobRecord, JobRequest,
+    Journal, NewJob, ReleaseRecord, Sqlite, Submitted, now,
 };
 
 /// Jobs that are accepted and recorded, and that nobody runs.
@@ -136,6 +136,24 @@ impl Deployments for Ledger {
             return Ok(None);
         }
         Ok(Some(self.journal.releases(service, "root@203.0.113.7:22").await?))
+    }
+
+    async fn audit(
+        &self,
+        service: Option<&str>,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Option<Vec<AuditEntry>>, Refusal> {
+        if let Some(service) = service
+            && !self.journal.knows_service(service).await?
+        {
+            return Ok(None);
+        }
+        Ok(Some(self.journal.audit(service, before, limit).await?))
+    }
+
+    async fn verify_audit(&self, known: Option<AuditHead>) -> Result<AuditVerdict, Refusal> {
+        Ok(self.journal.verify_audit(known).await?)
     }
 
     async fn health(&self) -> Health {

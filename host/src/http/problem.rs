@@ -77,8 +77,8 @@ impl Problem {
             "path-not-found",
             format!("nothing is at {path}"),
             "the paths are /deploy, /deploy/{id}, /deploy/{id}/events, /deploy/{id}/calls, \
-             /deploy/{id}/rollback, /deploy/history/{service}, /releases/{service}, /health, \
-             /capabilities, /state, /dependencies and /message",
+             /deploy/{id}/rollback, /deploy/history/{service}, /releases/{service}, /audit, /audit/verify, \
+             /health, /capabilities, /state, /dependencies and /message",
         )
     }
 

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 
 use super::problem::Problem;
 use super::types::BODY_LIMIT;
-use super::{App, answers, ecosystem, events, guard};
+use super::{App, answers, audit, ecosystem, events, guard};
 
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -21,6 +21,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/deploy/{id}/rollback", post(answers::rollback))
         .route("/deploy/history/{service}", get(answers::history))
         .route("/releases/{service}", get(answers::releases))
+        .route("/audit", get(audit::page))
+        .route("/audit/verify", get(audit::verify))
         .route("/health", get(ecosystem::health))
         .route("/capabilities", get(ecosystem::capabilities))
         .route("/state", get(ecosystem::state))

@@ -8,7 +8,9 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::journal::{Actor, CallRecord, Event, JobRecord, JournalError, ReleaseRecord};
+use crate::journal::{
+    Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, Event, JobRecord, JournalError, ReleaseRecord,
+};
 
 /// What the API asks of the rest of the deployer.
 #[async_trait]
@@ -54,6 +56,18 @@ pub trait Deployments: Send + Sync {
 
     /// A service's releases on the target, newest first. None for a service that was never seen.
     async fn releases(&self, service: &str) -> Result<Option<Vec<ReleaseRecord>>, Refusal>;
+
+    /// The audit's records, newest first, only ones before `before`, and of one service where it is named. None
+    /// for a service that was never seen.
+    async fn audit(
+        &self,
+        service: Option<&str>,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Option<Vec<AuditEntry>>, Refusal>;
+
+    /// Looks at every record of the audit, and compares it with a head that was kept elsewhere.
+    async fn verify_audit(&self, known: Option<AuditHead>) -> Result<AuditVerdict, Refusal>;
 
     async fn health(&self) -> Health;
 

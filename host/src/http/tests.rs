@@ -185,6 +185,49 @@ async fn a_history_comes_in_pages() {
 }
 
 #[tokio::test]
+async fn who_did_what_is_in_the_audit() {
+    let api = api(None).await;
+    api.ask("GET /audit", &[], "").await.has(200, "", json!([]));
+    api.ask("GET /audit/verify", &[], "").await.has(200, "/verified", true).has(200, "/head", Value::Null);
+    let secret = r#"{"service_path": "hello", "service_name": "hello", "service_port": 8001,
+                     "environment_vars": {"API_KEY": "hunter2"}}"#;
+    let accepted = api.ask("POST /deploy", &[("x-deployer-user", "ann")], secret).await;
+    let id = accepted.body.get("deploy_job_id").and_then(Value::as_str).unwrap().to_owned();
+    api.ask(&format!("DELETE /deploy/{id}"), &[("x-deployer-user", "bob")], "").await;
+    api.ask("POST /deploy", &[], &HELLO.replace("hello", "other")).await;
+
+    let all = api.ask("GET /audit?service=hello", &[], "").await;
+    all.has(200, "/0/action", "ended")
+        .has(200, "/0/status", "cancelled")
+        .has(200, "/0/aftermath", "untouched")
+        .has(200, "/0/actor/name", "ann")
+        .has(200, "/1/action", "cancel_asked")
+        .has(200, "/1/actor/name", "bob")
+        .has(200, "/2/action", "accepted")
+        .has(200, "/2/deploy_job_id", id.as_str())
+        .has(200, "/2/seq", 1);
+    assert_eq!(all.body.as_array().map(Vec::len), Some(3));
+    assert!(!all.body.to_string().contains("hunter2"));
+
+    let first = api.ask("GET /audit?limit=1&service=hello", &[], "").await;
+    assert_eq!(first.header("link"), "</audit?limit=1&before=3&service=hello>; rel=\"next\"");
+    let rest = api.ask("GET /audit?limit=2&before=3&service=hello", &[], "").await;
+    rest.has(200, "/0/seq", 2).has(200, "/1/seq", 1);
+    assert_eq!(rest.header("link"), "");
+    api.ask("GET /audit?service=never", &[], "").await.has(404, "/code", "service-not-found");
+    let wrong = api.ask("GET /audit?limit=0&before=x", &[], "").await;
+    wrong.has(400, "/errors/0/field", "limit").has(400, "/errors/1/field", "before");
+
+    let verified = api.ask("GET /audit/verify", &[], "").await;
+    verified.has(200, "/verified", true).has(200, "/records", 4).has(200, "/head/seq", 4);
+    let hash = verified.body.pointer("/head/hash").and_then(Value::as_str).unwrap();
+    api.ask(&format!("GET /audit/verify?head=4:{hash}"), &[], "").await.has(200, "/verified", true);
+    let cut = api.ask(&format!("GET /audit/verify?head=9:{hash}"), &[], "").await;
+    cut.has(200, "/verified", false).has(200, "/broken", json!({ "seq": 5, "reason": "missing" }));
+    api.ask("GET /audit/verify?head=4", &[], "").await.has(400, "/errors/0/field", "head");
+}
+
+#[tokio::test]
 async fn wrong_requests_get_problem_details() {
     let api = api(None).await;
     let check = async |line: &str, body: &str, status: u16, code: &str| {

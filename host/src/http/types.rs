@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use super::service::{CurrentJob, JobLimits, PluginSummary, RefusedPlugin};
 use crate::job::state::{JobState, JobStatus, Phase, PhaseStatus};
 use crate::journal::{
-    Failure, JobKind, JobRecord, PhaseRecord, Registration, ReleaseRecord, Retention, Standing, time_text,
+    AuditBreak, AuditHead, AuditVerdict, Failure, JobKind, JobRecord, PhaseRecord, Registration,
+    ReleaseRecord, Retention, Standing, time_text,
 };
 
 /// The largest body that is read.
@@ -109,6 +110,17 @@ pub struct Release {
     pub artifact: Option<Value>,
     pub instance: Option<Value>,
     pub plugins: Value,
+}
+
+/// The answer to `GET /audit/verify`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AuditVerification {
+    pub verified: bool,
+    /// How many records are as they were written, from the first one on.
+    pub records: u64,
+    /// The last record; null where there is none, and where the audit is broken.
+    pub head: Option<AuditHead>,
+    pub broken: Option<AuditBreak>,
 }
 
 /// The answer to `GET /health`.
@@ -299,6 +311,25 @@ impl Release {
             artifact: release.artifact,
             instance: release.instance,
             plugins: release.plugins,
+        }
+    }
+}
+
+impl AuditVerification {
+    pub fn of(verdict: AuditVerdict) -> Self {
+        match verdict {
+            AuditVerdict::Whole { head } => AuditVerification {
+                verified: true,
+                records: head.as_ref().map_or(0, |head| head.seq),
+                head,
+                broken: None,
+            },
+            AuditVerdict::Broken(broken) => AuditVerification {
+                verified: false,
+                records: broken.seq - 1,
+                head: None,
+                broken: Some(broken),
+            },
         }
     }
 }

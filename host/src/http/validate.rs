@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::problem::Problem;
 use super::service::{DeployRequest, Environment, FieldProblem, Known};
 use super::types::{HISTORY_DEFAULT, HISTORY_LIMIT, Message, MessageKind, VALUE_LIMIT};
+use crate::journal::{AuditHead, NoHead};
 
 /// Reads `POST /deploy`'s body. Fields that are not known are ignored, as older callers send some.
 ///
@@ -96,23 +97,58 @@ pub fn message(body: &[u8]) -> Result<Message, Problem> {
 /// A problem that names every wrong parameter.
 pub fn page(query: &BTreeMap<String, String>) -> Result<(u32, Option<String>), Problem> {
     let mut problems = Vec::new();
-    let limit = match query.get("limit") {
-        None => HISTORY_DEFAULT,
-        Some(text) => match text.parse::<u32>() {
-            Ok(limit) if (1..=HISTORY_LIMIT).contains(&limit) => limit,
-            _ => {
-                let message = format!("must be a whole number from 1 to {HISTORY_LIMIT}");
-                problems.push(FieldProblem::new("limit", message));
-                HISTORY_DEFAULT
-            }
-        },
-    };
+    let limit = limit(query, &mut problems);
     let before = query.get("before").cloned();
     if before.as_ref().is_some_and(|id| !id.starts_with("deploy-")) {
         problems
             .push(FieldProblem::new("before", "must be a deploy_job_id: the last one of the page before"));
     }
     if problems.is_empty() { Ok((limit, before)) } else { Err(Problem::invalid(problems)) }
+}
+
+/// A page of the audit.
+pub struct AuditPage {
+    pub service: Option<String>,
+    /// The record that the page ends before.
+    pub before: Option<u64>,
+    pub limit: u32,
+}
+
+/// # Errors
+/// A problem that names every wrong parameter.
+pub fn audit_page(query: &BTreeMap<String, String>) -> Result<AuditPage, Problem> {
+    let mut problems = Vec::new();
+    let limit = limit(query, &mut problems);
+    let before = query.get("before").map(|text| text.parse::<u64>());
+    if let Some(Err(_)) = before {
+        let message = "must be the whole number `seq` of a record: the last one of the page before";
+        problems.push(FieldProblem::new("before", message));
+    }
+    let page =
+        AuditPage { service: query.get("service").cloned(), before: before.and_then(Result::ok), limit };
+    if problems.is_empty() { Ok(page) } else { Err(Problem::invalid(problems)) }
+}
+
+/// The head of the audit that the caller knows, if it knows one.
+///
+/// # Errors
+/// When it is none.
+pub fn audit_head(query: &BTreeMap<String, String>) -> Result<Option<AuditHead>, Problem> {
+    let head = query.get("head").map(|text| text.parse()).transpose();
+    head.map_err(|error: NoHead| Problem::invalid(vec![FieldProblem::new("head", error.to_string())]))
+}
+
+/// How much a page has.
+fn limit(query: &BTreeMap<String, String>, problems: &mut Vec<FieldProblem>) -> u32 {
+    match query.get("limit").map(|text| text.parse::<u32>()) {
+        None => HISTORY_DEFAULT,
+        Some(Ok(limit)) if (1..=HISTORY_LIMIT).contains(&limit) => limit,
+        Some(_) => {
+            let message = format!("must be a whole number from 1 to {HISTORY_LIMIT}");
+            problems.push(FieldProblem::new("limit", message));
+            HISTORY_DEFAULT
+        }
+    }
 }
 
 /// Where a stream of events goes on: after this event. The header comes from a client that lost its stream.

@@ -24,8 +24,8 @@ use crate::http::{
     PluginSummary, Refusal, RefusedPlugin,
 };
 use crate::journal::{
-    Actor, CallRecord, Event, Failure, Fault, JobRecord, Journal, JournalError, NewJob, ReleaseRecord,
-    Submitted, now,
+    Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, Event, Failure, Fault, JobRecord, Journal,
+    JournalError, NewJob, ReleaseRecord, Submitted, now,
 };
 use crate::pipeline::Keep;
 use crate::seal::Seal;
@@ -358,6 +358,25 @@ impl Deployments for Jobs {
             return Ok(None);
         }
         Ok(Some(host.journal.releases(service, &host.ssh.target().to_string()).await?))
+    }
+
+    async fn audit(
+        &self,
+        service: Option<&str>,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Option<Vec<AuditEntry>>, Refusal> {
+        let journal = &self.0.host.journal;
+        if let Some(service) = service
+            && !journal.knows_service(service).await?
+        {
+            return Ok(None);
+        }
+        Ok(Some(journal.audit(service, before, limit).await?))
+    }
+
+    async fn verify_audit(&self, known: Option<AuditHead>) -> Result<AuditVerdict, Refusal> {
+        Ok(self.0.host.journal.verify_audit(known).await?)
     }
 
     async fn health(&self) -> Health {

@@ -43,7 +43,7 @@ pub enum AuditAction {
         environment: Vec<String>,
     },
     /// The actor asked the job to end.
-    Cancelled,
+    CancelAsked,
     /// The actor's job is over.
     Ended {
         status: JobStatus,
@@ -357,16 +357,16 @@ mod tests {
             service_name: "shop".into(),
             release: "r1".into(),
             target: "root@server:22".into(),
-            action: AuditAction::Cancelled,
+            action: AuditAction::CancelAsked,
         };
         let text = record.canonical().unwrap();
         assert_eq!(
             text,
-            r#"{"action":"cancelled","actor":{"from":"127.0.0.1:5","name":"ci"},"at":"2026-01-01T00:00:00.000Z","deploy_job_id":"deploy-1","kind":"deploy","release":"r1","seq":1,"service_name":"shop","target":"root@server:22"}"#
+            r#"{"action":"cancel_asked","actor":{"from":"127.0.0.1:5","name":"ci"},"at":"2026-01-01T00:00:00.000Z","deploy_job_id":"deploy-1","kind":"deploy","release":"r1","seq":1,"service_name":"shop","target":"root@server:22"}"#
         );
         assert_eq!(serde_json::from_str::<AuditRecord>(&text).unwrap(), record);
         // As `printf '%064d%s' 0 "$record" | sha256sum` says.
-        let by_hand = "ca3302ec1f1681e533e3aff52faf17e412c51dc4a249f669179842b6da258409";
+        let by_hand = "3b8929f0e5e4b331628d4523c863afa30bceafdc9282d6a6fba435be50a04b4e";
         assert_eq!(hash(BEGINNING, text.as_bytes()), by_hand);
     }
 }

@@ -308,6 +308,15 @@ pub struct ReleaseRecord {
     pub created_at: Timestamp,
 }
 
+impl JobKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            JobKind::Deploy => "deploy",
+            JobKind::Rollback => "rollback",
+        }
+    }
+}
+
 impl JobRecord {
     pub fn phase(&self, phase: Phase) -> Option<&PhaseRecord> {
         self.phases.iter().find(|record| record.phase == phase)

@@ -21,12 +21,12 @@ pub async fn accepted(connection: &mut SqliteConnection, job: &JobRecord) -> Res
     append(connection, job, &job.request.actor, action).await
 }
 
-pub async fn cancelled(
+pub async fn cancel_asked(
     connection: &mut SqliteConnection,
     job: &JobRecord,
     actor: &Actor,
 ) -> Result<(), JournalError> {
-    append(connection, job, actor, AuditAction::Cancelled).await
+    append(connection, job, actor, AuditAction::CancelAsked).await
 }
 
 pub async fn ended(connection: &mut SqliteConnection, job: &JobRecord) -> Result<(), JournalError> {

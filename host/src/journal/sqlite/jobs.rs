@@ -33,10 +33,7 @@ pub async fn submit(writer: &SqlitePool, job: &NewJob) -> Result<Submitted, Jour
             created_at, idempotency_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)",
     )
     .bind(&job.id)
-    .bind(match job.kind {
-        crate::journal::JobKind::Deploy => "deploy",
-        crate::journal::JobKind::Rollback => "rollback",
-    })
+    .bind(job.kind.name())
     .bind(&job.service)
     .bind(&job.target)
     .bind(&job.method)
@@ -190,7 +187,7 @@ pub async fn set_cancelled_by(writer: &SqlitePool, job: &str, actor: &Actor) -> 
     if done.rows_affected() > 0
         && let Some(job) = read(&mut transaction, job).await?
     {
-        audit::cancelled(&mut transaction, &job, actor).await?;
+        audit::cancel_asked(&mut transaction, &job, actor).await?;
     }
     transaction.commit().await.map_err(&failed)
 }

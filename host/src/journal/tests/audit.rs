@@ -66,7 +66,7 @@ async fn what_was_done_is_in_the_audit() {
         [
             r#"1 "ci" accepted deploy-1"#,
             r#"2 "ci" accepted deploy-2"#,
-            r#"3 "bob" cancelled deploy-2"#,
+            r#"3 "bob" cancel_asked deploy-2"#,
             r#"4 "ci" ended deploy-1"#,
             r#"5 "ci" ended deploy-2"#,
         ]
