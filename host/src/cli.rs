@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and who does it. Commands about deployments talk to a server.
 
+mod audit;
 mod client;
 mod demo;
 mod deploy;
@@ -56,6 +57,8 @@ enum Command {
     Cancel(jobs::CancelArgs),
     /// List a service's releases on the server, newest first
     Releases(jobs::ReleasesArgs),
+    /// List who did what, newest first, or verify that no record was changed or taken away
+    Audit(audit::AuditArgs),
     /// See and build plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -103,6 +106,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rollback(args) => jobs::rollback(&client(&args.server)?, args, json).await,
         Command::Cancel(args) => jobs::cancel(&client(&args.server)?, args, json).await,
         Command::Releases(args) => jobs::releases(&client(&args.server)?, args, json).await,
+        Command::Audit(args) => audit::run(&client(args.server())?, args, json).await,
         Command::Plugin(PluginCommand::List(args)) => {
             let layer = Layer { plugins: args.plugins, ..Layer::default() };
             plugins::list(&settings(layer)?, json).await

@@ -243,10 +243,7 @@ fn history_row(job: &Job) -> Vec<String> {
     vec![
         job.deploy_job_id.clone(),
         job.status.name().to_owned(),
-        match job.kind {
-            crate::journal::JobKind::Deploy => "deploy".to_owned(),
-            crate::journal::JobKind::Rollback => "rollback".to_owned(),
-        },
+        job.kind.name().to_owned(),
         job.release.clone(),
         show::moment(&job.created_at),
         job.duration_seconds.map(show::duration).unwrap_or_default(),
