@@ -127,6 +127,9 @@ pub trait Journal: Send + Sync {
 
     async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError>;
     async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError>;
+
+    /// Puts everything into the one file, and gives it up. Nothing can be read or recorded any more.
+    async fn close(&self);
 }
 
 /// Now, at the precision that the journal keeps.

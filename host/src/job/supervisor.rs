@@ -93,10 +93,12 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// Stops working. Jobs that run are left where they are; the next start goes on with them.
+    /// Stops working, and closes the journal. Jobs that run are left where they are; the next start goes on with
+    /// them.
     pub async fn stop(&self) {
         self.stopping.cancel();
         self.workers.lock().await.shutdown().await;
+        self.host.journal.close().await;
     }
 
     async fn enqueue(self: &Arc<Self>, job: JobRecord) {

@@ -241,6 +241,12 @@ impl Journal for Sqlite {
     async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError> {
         releases::set_droplet_id(&self.writer, service, id).await
     }
+
+    async fn close(&self) {
+        // The last connection that closes takes the log beside the file back into it.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
 }
 
 impl Sqlite {

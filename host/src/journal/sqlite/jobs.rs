@@ -95,8 +95,9 @@ pub async fn history(
 ) -> Result<Vec<JobRecord>, JournalError> {
     let failed = reading("the history");
     let mut connection = readers.acquire().await.map_err(&failed)?;
+    // A blob is more than any text, so without a `before` all are less. An OR would walk the index from its end.
     let rows = sqlx::query(
-        "SELECT * FROM jobs WHERE service = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+        "SELECT * FROM jobs WHERE service = ? AND id < coalesce(?, x'') ORDER BY id DESC LIMIT ?",
     )
     .bind(service)
     .bind(before)
