@@ -83,6 +83,13 @@ impl Program {
         }
     }
 
+    /// Stops it as its operator would: SIGTERM, and it ends by itself.
+    pub fn stop(&mut self) {
+        self.signal("TERM");
+        let status = self.child.take().unwrap().wait().unwrap();
+        assert!(status.success(), "deployer serve ended: {status}\n{}", self.log());
+    }
+
     /// Sends it a signal: `STOP`, `CONT`, `TERM`.
     pub fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
