@@ -6,12 +6,14 @@
 // This whole crate is test code, where a panic is how a failure is said.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc)]
 
+mod aftermath;
 mod api;
 mod outage;
 mod program;
 mod service;
 mod target;
 
+pub use aftermath::{Served, serving, wrongs};
 pub use api::{Job, deployment};
 pub use outage::Outage;
 pub use program::{Program, client, program};

@@ -12,6 +12,8 @@ pub struct Program {
     pub url: String,
     pub target: Target,
     pub registry: Option<String>,
+    /// Where the next start kills itself: `12:before` its twelfth record, or `12:after` it.
+    pub crash_at: Option<String>,
     child: Option<Child>,
     listen: String,
 }
@@ -55,6 +57,7 @@ impl Program {
             url: String::new(),
             target,
             registry: registry.map(Into::into),
+            crash_at: None,
             child: None,
             listen: "127.0.0.1:0".into(),
         };
@@ -90,6 +93,15 @@ impl Program {
         assert!(status.success(), "deployer serve ended: {status}\n{}", self.log());
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_died(&mut self) -> bool {
+        let died = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+        if died {
+            self.child = None;
+        }
+        died
+    }
+
     /// Sends it a signal: `STOP`, `CONT`, `TERM`.
     pub fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
@@ -117,6 +129,9 @@ impl Program {
             .stderr(log(folder));
         if let Some(registry) = &self.registry {
             command.args(["--registry", registry]);
+        }
+        if let Some(moment) = &self.crash_at {
+            command.env("DEPLOYER_CRASH_AT", moment);
         }
         self.child = Some(command.spawn().unwrap());
         self.url = self.wait_until_it_listens().await;

@@ -8,6 +8,7 @@ pub struct Target {
     pub address: String,
     pub key: String,
     pub known_hosts: String,
+    first_port: u16,
 }
 
 /// The server that `tests/target/up` made.
@@ -21,10 +22,16 @@ pub fn target() -> Target {
         address: read("DEPLOYER_TEST_TARGET"),
         key: read("DEPLOYER_TEST_KEY"),
         known_hosts: read("DEPLOYER_TEST_KNOWN_HOSTS"),
+        first_port: read("DEPLOYER_TEST_FIRST_PORT").parse().unwrap(),
     }
 }
 
 impl Target {
+    /// One of the server's ports that are reachable from here, from 0 to 19.
+    pub fn port(&self, place: u16) -> u16 {
+        self.first_port + place
+    }
+
     /// Runs a shell line on the server with the system's own ssh, and gives its trimmed output.
     pub fn shell(&self, line: &str) -> String {
         let output = self.ssh(line);

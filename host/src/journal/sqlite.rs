@@ -4,6 +4,7 @@
 //! others read beside it. WAL with full synchronisation: what was answered `Ok` survives a power cut.
 
 mod audit;
+mod crash;
 mod events;
 mod jobs;
 mod registrations;
@@ -30,6 +31,7 @@ use super::{
     StepStart, Submitted, Unregistered,
 };
 use crate::ssh::RemoteProcess;
+use crash::Crash;
 
 const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "journal", include_str!("../../migrations/1_journal.sql")),
@@ -42,6 +44,7 @@ pub struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
     appended: watch::Sender<u64>,
+    crash: Option<Crash>,
 }
 
 impl Sqlite {
@@ -81,14 +84,14 @@ impl Sqlite {
             .await
             .map_err(|error| failed(sqlx::Error::Migrate(Box::new(error))))?;
         let readers = pool(3).connect_with(options).await.map_err(failed)?;
-        Ok(Sqlite { writer, readers, appended: watch::Sender::new(0) })
+        Ok(Sqlite { writer, readers, appended: watch::Sender::new(0), crash: Crash::from_environment()? })
     }
 }
 
 #[async_trait]
 impl Journal for Sqlite {
     async fn submit(&self, job: &NewJob) -> Result<Submitted, JournalError> {
-        jobs::submit(&self.writer, job).await
+        self.record("a new job", jobs::submit(&self.writer, job)).await
     }
 
     async fn job(&self, id: &str) -> Result<Option<JobRecord>, JournalError> {
@@ -117,39 +120,39 @@ impl Journal for Sqlite {
     }
 
     async fn set_state(&self, job: &JobRecord) -> Result<(), JournalError> {
-        jobs::set_state(&self.writer, job).await?;
+        self.record("the job's state", jobs::set_state(&self.writer, job)).await?;
         self.announce();
         Ok(())
     }
 
     async fn set_cancelled_by(&self, job: &str, actor: &Actor) -> Result<(), JournalError> {
-        jobs::set_cancelled_by(&self.writer, job, actor).await
+        self.record("the cancellation", jobs::set_cancelled_by(&self.writer, job, actor)).await
     }
 
     async fn set_host_key(&self, job: &str, fingerprint: &str) -> Result<(), JournalError> {
-        jobs::set_host_key(&self.writer, job, fingerprint).await
+        self.record("the host key", jobs::set_host_key(&self.writer, job, fingerprint)).await
     }
 
     async fn set_previous(&self, job: &str, previous: Option<&ReleaseRecord>) -> Result<(), JournalError> {
-        jobs::set_previous(&self.writer, job, previous).await
+        self.record("the previous release", jobs::set_previous(&self.writer, job, previous)).await
     }
 
     async fn set_retention(&self, job: &str, retention: &Retention) -> Result<(), JournalError> {
-        jobs::set_retention(&self.writer, job, retention).await
+        self.record("what was removed", jobs::set_retention(&self.writer, job, retention)).await
     }
 
     async fn set_phase(&self, job: &str, update: &PhaseUpdate) -> Result<(), JournalError> {
-        jobs::set_phase(&self.writer, job, update).await?;
+        self.record("a phase", jobs::set_phase(&self.writer, job, update)).await?;
         self.announce();
         Ok(())
     }
 
     async fn step_started(&self, step: &StepStart) -> Result<i64, JournalError> {
-        steps::started(&self.writer, step).await
+        self.record("a step's start", steps::started(&self.writer, step)).await
     }
 
     async fn step_ended(&self, id: i64, outcome: Result<&Value, &Failure>) -> Result<(), JournalError> {
-        steps::ended(&self.writer, id, outcome).await
+        self.record("a step's end", steps::ended(&self.writer, id, outcome)).await
     }
 
     async fn steps(&self, job: &str) -> Result<Vec<StepRecord>, JournalError> {
@@ -157,11 +160,11 @@ impl Journal for Sqlite {
     }
 
     async fn call_started(&self, call: &CallStart) -> Result<i64, JournalError> {
-        steps::call_started(&self.writer, call).await
+        self.record("a call's start", steps::call_started(&self.writer, call)).await
     }
 
     async fn call_running(&self, id: i64, process: &RemoteProcess) -> Result<(), JournalError> {
-        steps::call_running(&self.writer, id, process).await
+        self.record("a call's process", steps::call_running(&self.writer, id, process)).await
     }
 
     async fn call_ended(
@@ -172,7 +175,11 @@ impl Journal for Sqlite {
         output_tail: &str,
         duration_ms: u64,
     ) -> Result<(), JournalError> {
-        steps::call_ended(&self.writer, id, outcome, exit, output_tail, duration_ms).await
+        self.record(
+            "a call's end",
+            steps::call_ended(&self.writer, id, outcome, exit, output_tail, duration_ms),
+        )
+        .await
     }
 
     async fn calls(&self, job: &str) -> Result<Vec<CallRecord>, JournalError> {
@@ -180,6 +187,7 @@ impl Journal for Sqlite {
     }
 
     async fn append(&self, job: &str, events: &[NewEvent]) -> Result<(), JournalError> {
+        // Gathered lines come by the clock, and no job goes on by them: not one of the records that are counted.
         events::append(&self.writer, job, events).await?;
         self.announce();
         Ok(())
@@ -194,11 +202,11 @@ impl Journal for Sqlite {
     }
 
     async fn put_release(&self, release: &ReleaseRecord) -> Result<(), JournalError> {
-        releases::put(&self.writer, release).await
+        self.record("a release", releases::put(&self.writer, release)).await
     }
 
     async fn promote(&self, release: &ReleaseRecord) -> Result<(), JournalError> {
-        releases::promote(&self.writer, release).await
+        self.record("the live release", releases::promote(&self.writer, release)).await
     }
 
     async fn releases(&self, service: &str, target: &str) -> Result<Vec<ReleaseRecord>, JournalError> {
@@ -218,7 +226,7 @@ impl Journal for Sqlite {
     }
 
     async fn set_registration(&self, job: &str, registration: &Registration) -> Result<(), JournalError> {
-        registrations::set_registration(&self.writer, job, registration).await
+        self.record("a registration", registrations::set_registration(&self.writer, job, registration)).await
     }
 
     async fn audit(
@@ -239,7 +247,7 @@ impl Journal for Sqlite {
     }
 
     async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError> {
-        releases::set_droplet_id(&self.writer, service, id).await
+        self.record("the droplet's id", releases::set_droplet_id(&self.writer, service, id)).await
     }
 
     async fn close(&self) {
@@ -250,6 +258,18 @@ impl Journal for Sqlite {
 }
 
 impl Sqlite {
+    /// Every change that a job goes on by becomes durable in here.
+    async fn record<T>(
+        &self,
+        what: &'static str,
+        change: impl Future<Output = Result<T, JournalError>> + Send,
+    ) -> Result<T, JournalError> {
+        match &self.crash {
+            Some(crash) => crash.around(what, change).await,
+            None => change.await,
+        }
+    }
+
     fn announce(&self) {
         self.appended.send_modify(|count| *count += 1);
     }
