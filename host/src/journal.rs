@@ -37,7 +37,9 @@ pub enum JournalError {
     Read { what: &'static str, source: sqlx::Error },
     #[error("{0}")]
     Unrecorded(String),
-    #[error("{0} is no moment to crash at: it is a record's number and a side, as in 12:before or 12:after")]
+    #[error(
+        "{0} is no moment to crash at: it is a record's place and a side, as in 12.3:before or 12.3:after"
+    )]
     CrashPoint(String),
     #[error(
         "the journal holds {what} that this version cannot read: {source}; it may have been written by a newer one"

@@ -21,6 +21,13 @@ pub struct Lane {
     round: u32,
 }
 
+/// A record that the journal makes durable.
+pub struct Record {
+    /// As in `12.3`: its part, and its place there.
+    pub place: String,
+    pub what: String,
+}
+
 /// What came of one point.
 pub struct Crashed {
     pub point: String,
@@ -48,13 +55,17 @@ impl Lane {
         Lane { program, service, redeployment, served, round: 0 }
     }
 
-    /// The records of a redeployment that nothing interrupts, by what they are.
-    pub async fn count(&mut self) -> Vec<String> {
+    /// The records of a redeployment that nothing interrupts.
+    pub async fn count(&mut self) -> Vec<Record> {
         let before = self.program.log().len();
-        let crashed = self.crash("0:after").await;
+        let crashed = self.crash("0.0:after").await;
         assert!(crashed.wrongs.is_empty(), "{:#?}", crashed.wrongs);
         let log = self.program.log().split_off(before);
-        log.lines().filter_map(|line| Some(line.split_once(": record ")?.1.to_owned())).collect()
+        let record = |line: &str| {
+            let (place, what) = line.split_once(": record ")?.1.split_once(": ")?;
+            Some(Record { place: place.into(), what: what.into() })
+        };
+        log.lines().filter_map(record).collect()
     }
 
     /// Deploys a new version with a deployer that dies at a point, and looks at what the next one makes of it.

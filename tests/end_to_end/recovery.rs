@@ -30,6 +30,8 @@ async fn a_killed_deployer_goes_on_in_every_phase() {
         let job = program.end(&id).await.completed();
         assert_eq!(service.text("/version").await, round.to_string(), "{:#}", job.0);
         assert_eq!(service.text("/env/ROUND").await, round.to_string());
+        let lines = program.lines(&id).await.join("\n");
+        assert!(lines.contains("was stopped in the middle of this job"), "{phase}: {lines}");
     }
     target.forget("e2e-killed");
 }

@@ -8,14 +8,18 @@
 
 mod aftermath;
 mod api;
+mod matrix;
 mod outage;
 mod program;
+mod proxy;
 mod service;
 mod target;
 
 pub use aftermath::{Served, serving, wrongs};
 pub use api::{Job, deployment};
+pub use matrix::{sample, say};
 pub use outage::Outage;
 pub use program::{Program, client, program};
+pub use proxy::Proxy;
 pub use service::Service;
 pub use target::{Target, target};

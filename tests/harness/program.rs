@@ -12,7 +12,7 @@ pub struct Program {
     pub url: String,
     pub target: Target,
     pub registry: Option<String>,
-    /// Where the next start kills itself: `12:before` its twelfth record, or `12:after` it.
+    /// Where the next start kills itself, as in `12.3:before`: before its twelfth part's third record.
     pub crash_at: Option<String>,
     child: Option<Child>,
     listen: String,

@@ -8,7 +8,7 @@ pub struct Target {
     pub address: String,
     pub key: String,
     pub known_hosts: String,
-    first_port: u16,
+    pub(crate) first_port: u16,
 }
 
 /// The server that `tests/target/up` made.
@@ -43,6 +43,17 @@ impl Target {
     /// As `shell`, for a line that may fail: its exit status is 0 or not.
     pub fn succeeds(&self, line: &str) -> bool {
         self.ssh(line).status.success()
+    }
+
+    /// Runs a shell line inside the server without its sshd, for a test that takes that away.
+    pub fn inside(&self, line: &str) {
+        let engine = std::env::var("DEPLOYER_TEST_DOCKER_HOST").unwrap();
+        let container = std::env::var("DEPLOYER_TEST_CONTAINER").unwrap();
+        let output = Command::new("docker")
+            .args(["--host", &engine, "exec", &container, "sh", "-c", line])
+            .output()
+            .expect("docker is there: tests/target/up installs docker.io");
+        assert!(output.status.success(), "{line}: {}\n{}", output.status, stderr(&output));
     }
 
     fn ssh(&self, line: &str) -> Output {

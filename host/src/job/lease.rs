@@ -137,10 +137,18 @@ impl Runner {
         }
     }
 
-    /// Nobody has to wait for the end of a lease that is no longer needed.
+    /// Nobody has to wait for the end of a lease that is no longer needed. One that an earlier run of this job
+    /// took may still be there, even where this run had no use for it.
     pub(super) async fn give_up_lease(&mut self) {
-        let Some(hold) = self.hold.take() else { return };
-        if let Err(error) = hold.lease.give_up().await {
+        let given_up = match self.hold.take() {
+            Some(hold) => hold.lease.give_up().await,
+            None if self.resumed => {
+                let layout = flow::layout(&self.host.root, &self.job.service, &self.job.release);
+                self.host.ssh.give_up_lease_of(&layout.root, &self.host.owner).await
+            }
+            None => return,
+        };
+        if let Err(error) = given_up {
             tracing::warn!(job = %self.job.id, %error, "the lease ends by itself in {LEASE_TIME:?}");
         }
     }
@@ -162,9 +170,8 @@ impl Runner {
             }
         };
         let Ok(found) = serde_json::from_slice::<ReleaseRecord>(&content) else {
-            return self
-                .say(&format!("{path} cannot be read as a release's record, and is left alone"))
-                .await;
+            let line = format!("{path} cannot be read as a release's record, and is left alone");
+            return Ok(self.say(&line).await?);
         };
         let known = self.job.previous.as_ref().is_some_and(|previous| previous.id == found.id);
         if known || found.service != self.job.service || found.id == self.job.release {
@@ -192,8 +199,8 @@ impl Runner {
     }
 
     /// A line of the job's log, by the deployer itself.
-    pub(super) async fn say(&self, line: &str) -> Result<(), Stop> {
-        Ok(self.log(Level::Info, line).await?)
+    pub(super) async fn say(&self, line: &str) -> Result<(), JournalError> {
+        self.log(Level::Info, line).await
     }
 
     pub(super) async fn warn(&self, line: &str) -> Result<(), JournalError> {

@@ -173,6 +173,9 @@ impl Runner {
         if self.job.started_at.is_none() {
             self.job.started_at = Some(now());
         }
+        if self.resumed {
+            self.say("the deployer was stopped in the middle of this job, and goes on with it").await?;
+        }
         if let JobState::Unwinding(phase) = self.job.state {
             return self.unwind(phase).await;
         }

@@ -148,10 +148,12 @@ impl Journal for Sqlite {
     }
 
     async fn step_started(&self, step: &StepStart) -> Result<i64, JournalError> {
+        self.crash.iter().for_each(Crash::begin_part);
         self.record("a step's start", steps::started(&self.writer, step)).await
     }
 
     async fn step_ended(&self, id: i64, outcome: Result<&Value, &Failure>) -> Result<(), JournalError> {
+        self.crash.iter().for_each(Crash::begin_part);
         self.record("a step's end", steps::ended(&self.writer, id, outcome)).await
     }
 

@@ -124,6 +124,14 @@ impl Ssh {
         }
     }
 
+    /// Gives up what a deployer has on a folder, by its id: for one that was killed, and knows of no lease.
+    ///
+    /// # Errors
+    /// When the target cannot be asked: it ends by itself then.
+    pub async fn give_up_lease_of(&self, folder: &str, owner: &str) -> Result<(), SshError> {
+        self.lease_command(folder, "give-up", [owner, "", "", ""]).await.map(drop)
+    }
+
     async fn lease_command(&self, folder: &str, action: &str, words: [&str; 4]) -> Result<String, SshError> {
         let seconds = LEASE_TIME.as_secs().to_string();
         let argv = ["sh", "-c", SCRIPT, "lease", folder, action, seconds.as_str()].into_iter().chain(words);
@@ -315,7 +323,7 @@ keep)
     printf 'lost\n%s\n%s\n' "$j" "$w"
   fi ;;
 give-up)
-  [ "$t" != "$token" ] || rm -f lock lock.running || exit 23
+  { [ "$t" != "$token" ] && [ "$o" != "$owner" ]; } || rm -f lock lock.running || exit 23
   echo free ;;
 esac
 "#;

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -26,4 +27,6 @@ class Handler(BaseHTTPRequestHandler):
 
 # As the first process of a container, it would not hear the signal otherwise.
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+# For a test that needs a moment before it listens.
+time.sleep(float(os.environ.get("DELAY", "0")))
 ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()

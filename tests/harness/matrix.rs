@@ -1,0 +1,18 @@
+//! Tests that try the same thing at many points: all of them, or a sample that is always the same.
+
+use std::io::Write;
+
+/// Every third point is a sample.
+const EVERY: usize = 3;
+
+/// The points to try: all of them with `DEPLOYER_TEST_ALL=1`, else every third, from this one on.
+pub fn sample<T: Clone>(points: &[T], offset: usize) -> Vec<T> {
+    let all = std::env::var_os("DEPLOYER_TEST_ALL").is_some();
+    let (first, every) = if all { (0, 1) } else { (offset, EVERY) };
+    points.iter().skip(first).step_by(every).cloned().collect()
+}
+
+/// Says how much was tried, past the test harness, which shows nothing of a test that passes.
+pub fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap();
+}
