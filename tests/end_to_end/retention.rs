@@ -152,14 +152,24 @@ async fn systemd_goes_on_with_a_removal_that_was_cut_off() {
     assert!(!target.succeeds(&format!("test -e {root}/releases/{0} -o -e {root}/env/{0}", stray.release())));
     std::fs::rename(&aside, &file).unwrap();
 
-    // Another environment of Python's, so that the first one's has no user but the first.
-    let shared = venvs();
+    // Other requirements, so that the first one's virtual environment has no other user.
+    let of_first = venvs();
     let requirements = service.read("requirements.txt");
     service.write("requirements.txt", &format!("{requirements}# of the second release\n"));
     let second = program.deploy(&request("systemd")).await.completed();
     assert_eq!(removed(&second), [stray.release()], "{:#}", second.0);
     assert_eq!(traces(&target, name, stray.release()), "");
     assert_eq!(venvs().lines().count(), 2);
+
+    // A build that fails after its virtual environment was made leaves one without an artifact.
+    let of_second = service.read("requirements.txt");
+    service.write("requirements.txt", &format!("{of_second}# of the release that cannot be built\n"));
+    program.pipeline(name, "[settings.systemd]\nbuild = [\"false\"]\n");
+    let unbuilt = program.deploy(&request("systemd")).await.failed();
+    assert_eq!(unbuilt.phase("Build")["status"], "failed", "{:#}", unbuilt.0);
+    assert_eq!(venvs().lines().count(), 3);
+    service.write("requirements.txt", &of_second);
+    program.pipeline(name, "[retention]\nstorage = \"1kB\"\n");
 
     // So many files that their removal takes long enough to be cut off.
     target.shell(&format!(
@@ -176,17 +186,25 @@ async fn systemd_goes_on_with_a_removal_that_was_cut_off() {
     program.kill();
     program.run().await;
     let third = program.end(&third).await.completed();
-    assert_eq!(removed(&third), [first.release()], "{:#}", third.0);
-    assert_eq!(traces(&target, name, first.release()), "");
-    assert!(!venvs().contains(&shared), "{}", venvs());
+    assert_eq!(removed(&third), [first.release(), unbuilt.release()], "{:#}", third.0);
+    for gone in [&first, &unbuilt] {
+        let lines = traces(&target, name, gone.release());
+        assert!(lines.lines().all(|line| line.contains("/venvs/")), "{lines}");
+    }
+    assert!(!venvs().contains(&of_first), "{}", venvs());
     assert_eq!(
         releases(&program, name).await,
         [pair(third.release(), "live"), pair(second.release(), "retired")]
     );
 
-    let (status, back) = program.post(&format!("/deploy/{}/rollback", third.id()), &json!({})).await;
+    service.write("VERSION", "4\n");
+    let fourth = program.deploy(&request("systemd")).await.completed();
+    assert_eq!(removed(&fourth), [second.release()], "{:#}", fourth.0);
+    // What they had shared stays for the two that are left, and what nobody uses is gone.
+    assert_eq!(venvs().lines().count(), 1);
+    let (status, back) = program.post(&format!("/deploy/{}/rollback", fourth.id()), &json!({})).await;
     assert_eq!(status, 200, "{back:#}");
-    assert_eq!(back["release"], second.release());
-    assert_ne!(service.text("/version").await, "3");
+    assert_eq!(back["release"], third.release());
+    assert_eq!(service.text("/version").await, "3");
     target.forget(name);
 }

@@ -58,7 +58,6 @@ pub struct Job {
     /// The longest time that callers had no answer while what runs was replaced; null where nothing ran before.
     pub outage_seconds: Option<f64>,
     /// What was removed of the service's older releases; null where there was nothing to remove.
-    #[serde(default)]
     pub retention: Option<Retention>,
     pub failure: Option<Failure>,
     pub progress: Option<Value>,

@@ -202,3 +202,19 @@ fn a_failed_register_is_a_warning_beside_a_service_that_serves() {
          warning: Register failed: no answer\n"
     );
 }
+
+#[test]
+fn what_retention_removed_and_left_is_shown() {
+    let mut of = a_job("completed", Value::Null, register("success", Value::Null));
+    let retention = json!({
+        "removed": [{ "release": "r0", "because": "older than 7 days", "bytes": 1024 }], "freed_bytes": 1024,
+        "left": [{ "release": "r1", "because": "a container uses it" }],
+    });
+    of.retention = serde_json::from_value(retention).unwrap();
+    assert!(job(&of).contains("removed   r0 (1.00 KiB)\n"), "{}", job(&of));
+    assert!(
+        result(&of).ends_with("warning: release r1 is not removed: a container uses it\n"),
+        "{}",
+        result(&of)
+    );
+}
