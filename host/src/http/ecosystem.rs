@@ -38,6 +38,7 @@ pub async fn capabilities(State(app): State<Arc<App>>) -> Json<Capabilities> {
             "recovery-after-crash",
             "redeploy-sends-changes-only",
             "remote-calls-on-record",
+            "retention",
             "rollback",
         ],
         plugins: known.plugins,
