@@ -116,6 +116,9 @@ fn list(root: &Path, folder: &str, unreadable: &mut Vec<Unreadable>) -> io::Resu
             // The host knows the names that WASI cannot say. The rest of the folder is not listed either.
             Err(error) if is_no_text(&error) => {
                 let names = service::unlisted(folder).map_err(|error| io::Error::other(error.seen))?;
+                if names.is_empty() {
+                    return Err(error);
+                }
                 unreadable.extend(names.iter().map(|name| Unreadable::by_name(join(folder, name))));
                 return Ok(items);
             }
@@ -137,7 +140,8 @@ fn list(root: &Path, folder: &str, unreadable: &mut Vec<Unreadable>) -> io::Resu
 
 impl Unreadable {
     pub fn by(path: String, error: &io::Error) -> Self {
-        let next = "let the deployer's user read it, or name it in .deployignore or in the setting `exclude` of sftp";
+        let next = "see that it is there, and that the deployer's user may read it, or leave it out: \
+                    .deployignore, or the setting `exclude` of sftp";
         Self { path, why: error.to_string(), next }
     }
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use deployer_plugin::source::{self, Kind, LEFT_OUT};
+use deployer_plugin::source::{self, Kind, LEFT_OUT, Unreadable};
 use deployer_plugin::text::{bytes, counted};
 use deployer_plugin::types::Finding;
 
@@ -13,16 +13,15 @@ pub struct Folder {
     files: u64,
     /// Of all files.
     pub bytes: u64,
-    /// Why the folder itself cannot be read.
-    unreadable: Option<String>,
+    /// The first of what cannot be read.
+    unreadable: Option<Unreadable>,
 }
 
 impl Folder {
     /// Looks at everything but what a transfer leaves out by itself.
     pub fn read(root: &Path) -> Self {
         let walk = source::walk(root, |path, _| !LEFT_OUT.contains(&last(path)));
-        let itself = walk.unreadable.into_iter().find(|one| one.path.is_empty());
-        let mut folder = Folder { unreadable: itself.map(|one| one.why), ..Folder::default() };
+        let mut folder = Folder { unreadable: walk.unreadable.into_iter().next(), ..Folder::default() };
         for item in walk.items.iter().filter(|item| item.kind == Kind::File) {
             folder.files += 1;
             folder.bytes += fs::metadata(root.join(&item.path)).map_or(0, |attributes| attributes.len());
@@ -32,21 +31,19 @@ impl Folder {
 
     pub fn finding(&self) -> Finding {
         const CHECK: &str = "the service's folder has files";
-        if let Some(why) = &self.unreadable {
-            return Finding::failed(
-                CHECK,
-                why,
-                "see that the folder is there, and that the deployer's user may read it",
-            );
-        }
-        if self.files == 0 {
-            return Finding::failed(
+        match &self.unreadable {
+            // With files in it, the carrier knows whether this one is to be sent.
+            _ if self.files > 0 => {
+                Finding::passed(CHECK, format!("{}, {}", counted(self.files, "file"), bytes(self.bytes)))
+            }
+            Some(one) if one.path.is_empty() => Finding::failed(CHECK, &one.why, one.next),
+            Some(one) => Finding::failed(CHECK, format!("{}: {}", one.path, one.why), one.next),
+            None => Finding::failed(
                 CHECK,
                 "there is no file in it",
                 "check service_path: it must be the folder that has the service's files",
-            );
+            ),
         }
-        Finding::passed(CHECK, format!("{}, {}", counted(self.files, "file"), bytes(self.bytes)))
     }
 }
 
@@ -58,6 +55,7 @@ fn last(path: &str) -> &str {
 mod tests {
     use super::*;
     use deployer_plugin::types::Severity::{self, Failed, Passed};
+    use std::os::unix::ffi::OsStrExt;
 
     fn check(prepare: impl Fn(&Path), severity: Severity, part: &str) {
         let root = tempfile::tempdir().expect("a folder");
@@ -84,5 +82,10 @@ mod tests {
         check(|_| {}, Failed, "there is no file in it");
         check(|root| write(root, ".venv/bin/python"), Failed, "there is no file in it");
         check(|root| fs::remove_dir(root).expect("removed"), Failed, "o such file");
+        let unnamed = |root: &Path| {
+            let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
+            fs::write(root.join(name), "").expect("a file");
+        };
+        check(unnamed, Failed, "caf\u{fffd}: its name is not UTF-8");
     }
 }
