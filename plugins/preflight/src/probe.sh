@@ -54,12 +54,21 @@ done)
 printf '%s\n' "$sockets" | while read -r uid inode; do
     [ -z "$uid" ] || say listener "$(id -nu "$uid" 2>/dev/null || echo "$uid")"
 done
-# The unit of a process of another user's is known all the same.
-[ -z "$sockets" ] || ss -Hltne "sport = :$port" 2>/dev/null | grep -o 'cgroup:[^ ]*' | grep -o '[^/]*\.service' |
-    sort -u | while read -r unit; do say listening "$(whose "$unit" "deployer-$service.service") $unit"; done
+groups=
 pids=$(printf '%s\n' "$sockets" | while read -r _ inode; do
     [ -z "$inode" ] || find /proc/[0-9]*/fd -lname "socket:\[$inode\]" 2>/dev/null
 done | cut -d / -f 3 | sort -nu | head -n 20)
+# Of a process that may not be looked into, the unit is known all the same; so is the process, where it is the
+# only one there.
+[ -z "$sockets" ] || [ -n "$pids" ] ||
+    groups=$(ss -Hltne "sport = :$port" 2>/dev/null | grep -o 'cgroup:[^ ]*\.service' | cut -d : -f 2- | sort -u)
+for group in $groups; do
+    members=$(cat "/sys/fs/cgroup$group/cgroup.procs" "/sys/fs/cgroup/unified$group/cgroup.procs" 2>/dev/null)
+    case $members in
+    '' | *[!0-9]*) say listening "$(whose "${group##*/}" "deployer-$service.service") ${group##*/}" ;;
+    *) pids="$pids $members" ;;
+    esac
+done
 
 docker=
 [ -z "$sockets" ] || ! command -v docker >/dev/null 2>&1 || docker=docker
