@@ -31,7 +31,7 @@ use auth::Tokens;
 pub use guard::USER_HEADER;
 pub use service::{
     Capabilities, CurrentJob, DeployRequest, Deployments, Environment, FieldProblem, Health, JobLimits,
-    Known, PluginSummary, Refusal, RefusedPlugin,
+    Known, PluginSummary, Refusal, RefusedPlugin, ReleaseOnTarget,
 };
 pub use validate::{is_variable_name, service_name_problem};
 

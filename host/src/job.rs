@@ -1,14 +1,22 @@
 //! A job's life, from its acceptance to its end.
 //!
-//! `state` says which states there are, and is pure. `release` chooses what to go back to, and is pure.
-//! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one
-//! plugin's turn, `reconnect` what becomes of one that loses the target, `unwind` brings back what ran before,
-//! `lease` keeps other deployers out, `outage` measures how long
-//! callers had no answer, `retention` says which releases are no longer kept, and is pure, `removal` removes
-//! them, `recorder` writes down what plugins do. `supervisor` owns the jobs that live: their queues, their cancelling, their resuming.
+//! `supervisor` owns the jobs that live: a queue for each service, and what is between the jobs, `registering`
+//! what a registry did not take. `jobs` is the API's way to it, `submission` makes a job of a request, `live` is
+//! what there is of a job only in this process.
+//!
+//! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one plugin's turn,
+//! `recorder` writes down what it does, `reconnect` is what becomes of one that loses the target, `unwind` brings
+//! back what ran before, `removal` removes what is no longer kept, `lease` keeps other deployers out, `outage`
+//! measures how long callers had no answer. `host` is what they all work with.
+//!
+//! `state` says which states there are, `release` chooses what to go back to, `retention` says which releases are
+//! no longer kept, `flow` makes the contract's records of the journal's: these are pure.
 
 mod flow;
+mod host;
+mod jobs;
 mod lease;
+mod live;
 mod outage;
 mod phases;
 mod reconnect;
@@ -24,5 +32,7 @@ mod submission;
 mod supervisor;
 mod unwind;
 
+pub use host::Host;
+pub use jobs::Jobs;
 pub use release::ReleaseIds;
-pub use supervisor::{Host, Jobs, Supervisor};
+pub use supervisor::Supervisor;

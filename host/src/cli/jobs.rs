@@ -120,7 +120,7 @@ pub async fn rollback(client: &Client, args: RollbackArgs, json: bool) -> anyhow
     let latest: Job = typed(client, &latest_job(client, &args.service).await?)?;
     let releases: Vec<Release> = typed(client, &client.get(&["releases", &args.service]).await?)?;
     let live = releases.iter().find(|release| release.standing == Standing::Live);
-    let back = way_back(&releases, live, args.to.as_deref());
+    let back = way_back(&releases, args.to.as_deref());
     if args.dry_run {
         let value = json!({ "service_name": args.service, "live": live, "back": back });
         print(json, &value, || plan(&args.service, live, back));
@@ -129,7 +129,8 @@ pub async fn rollback(client: &Client, args: RollbackArgs, json: bool) -> anyhow
     if !json {
         line(&plan(&args.service, live, back));
     }
-    let body = match &args.to {
+    // What was announced is what is asked for, whatever happens in between.
+    let body = match args.to.as_ref().or(back.map(|back| &back.release)) {
         Some(release) => json!({ "release": release }),
         None => json!({}),
     };
@@ -208,21 +209,15 @@ async fn latest_job(client: &Client, service: &str) -> Result<Value, ClientError
     }
 }
 
-/// What a rollback will do, as far as the releases tell.
-/// The release that the server would take: the newest that is older than the one that runs, or the named one.
-fn way_back<'a>(releases: &'a [Release], live: Option<&Release>, to: Option<&str>) -> Option<&'a Release> {
-    let live = live?;
-    let may = |release: &&Release| release.standing == Standing::Retired;
-    match to {
-        Some(to) => releases.iter().filter(may).find(|release| release.release == to),
-        None => releases
-            .iter()
-            .filter(may)
-            .filter(|release| release.release < live.release)
-            .max_by(|a, b| a.release.cmp(&b.release)),
-    }
+/// The release that a rollback takes: the named one, or the one that the server says.
+fn way_back<'a>(releases: &'a [Release], to: Option<&str>) -> Option<&'a Release> {
+    releases.iter().find(|release| match to {
+        Some(to) => release.release == to && release.standing == Standing::Retired,
+        None => release.is_way_back,
+    })
 }
 
+/// What a rollback will do, as far as the releases tell.
 fn plan(service: &str, live: Option<&Release>, back: Option<&Release>) -> String {
     let now = match live {
         Some(live) => format!("{service} runs release {}", live.release),
@@ -286,6 +281,8 @@ mod tests {
             artifact: None,
             instance: None,
             plugins: Value::Null,
+            pipeline: None,
+            is_way_back: false,
         }
     }
 
@@ -303,24 +300,17 @@ mod tests {
         let releases = [
             release("r4", Standing::Bad),
             release("r3", Standing::Live),
-            release("r2", Standing::Retired),
+            Release { is_way_back: true, ..release("r2", Standing::Retired) },
             release("r1", Standing::Retired),
         ];
         let check = |releases: &[Release], to: Option<&str>, expect: &str| {
             let live = releases.iter().find(|release| release.standing == Standing::Live);
-            let said = plan("hello", live, way_back(releases, live, to));
+            let said = plan("hello", live, way_back(releases, to));
             assert!(said.starts_with(expect), "{said}");
         };
         check(&releases, None, "hello runs release r3; going back to r2");
         check(&releases, Some("r1"), "hello runs release r3; going back to r1");
         check(&releases, Some("r4"), "hello runs release r3, and there is none to go back to");
         check(&[], None, "hello has no release that runs, and there is none to go back to");
-        // After a rollback from r3, the next one goes one further back.
-        let rolled_back = [
-            release("r3", Standing::Retired),
-            release("r2", Standing::Live),
-            release("r1", Standing::Retired),
-        ];
-        check(&rolled_back, None, "hello runs release r2; going back to r1");
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::job::state::{Aftermath, JobState, Phase};
 use crate::journal::{
     Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, Event, Failure, JobKind, JobRecord, JobRequest,
-    Journal, NewJob, ReleaseRecord, Sqlite, Submitted, now,
+    Journal, NewJob, Sqlite, Submitted, now,
 };
 
 /// Jobs that are accepted and recorded, and that nobody runs.
@@ -131,11 +131,12 @@ impl Deployments for Ledger {
         Ok(self.journal.calls(id).await?)
     }
 
-    async fn releases(&self, service: &str) -> Result<Option<Vec<ReleaseRecord>>, Refusal> {
+    async fn releases(&self, service: &str) -> Result<Option<Vec<ReleaseOnTarget>>, Refusal> {
         if !self.journal.knows_service(service).await? {
             return Ok(None);
         }
-        Ok(Some(self.journal.releases(service, "root@203.0.113.7:22").await?))
+        let releases = self.journal.releases(service, "root@203.0.113.7:22").await?;
+        Ok(Some(releases.into_iter().map(|record| ReleaseOnTarget { record, is_way_back: false }).collect()))
     }
 
     async fn audit(

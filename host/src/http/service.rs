@@ -55,7 +55,7 @@ pub trait Deployments: Send + Sync {
     async fn calls(&self, id: &str) -> Result<Vec<CallRecord>, Refusal>;
 
     /// A service's releases on the target, newest first. None for a service that was never seen.
-    async fn releases(&self, service: &str) -> Result<Option<Vec<ReleaseRecord>>, Refusal>;
+    async fn releases(&self, service: &str) -> Result<Option<Vec<ReleaseOnTarget>>, Refusal>;
 
     /// The audit's records, newest first, only ones before `before`, and of one service where it is named. None
     /// for a service that was never seen.
@@ -108,6 +108,13 @@ impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// A release, and whether it is the one that a rollback takes which names none.
+#[derive(Clone, Debug)]
+pub struct ReleaseOnTarget {
+    pub record: ReleaseRecord,
+    pub is_way_back: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::service::{CurrentJob, JobLimits, PluginSummary, RefusedPlugin};
+use super::service::{CurrentJob, JobLimits, PluginSummary, RefusedPlugin, ReleaseOnTarget};
 use crate::job::state::{JobState, JobStatus, Phase, PhaseStatus};
 use crate::journal::{
-    AuditBreak, AuditHead, AuditVerdict, Failure, JobKind, JobRecord, PhaseRecord, Registration,
-    ReleaseRecord, Retention, Standing, time_text,
+    AuditBreak, AuditHead, AuditVerdict, Failure, JobKind, JobRecord, PhaseRecord, Registration, Retention,
+    Standing, time_text,
 };
 
 /// The largest body that is read.
@@ -109,6 +109,10 @@ pub struct Release {
     pub artifact: Option<Value>,
     pub instance: Option<Value>,
     pub plugins: Value,
+    /// The pipeline and the settings that made it.
+    pub pipeline: Option<Value>,
+    /// A rollback that names no release takes this one.
+    pub is_way_back: bool,
 }
 
 /// The answer to `GET /audit/verify`.
@@ -295,7 +299,8 @@ impl JobRegistration {
 }
 
 impl Release {
-    pub fn of(release: ReleaseRecord) -> Self {
+    pub fn of(release: ReleaseOnTarget) -> Self {
+        let ReleaseOnTarget { record: release, is_way_back } = release;
         Release {
             release: release.id,
             service_name: release.service,
@@ -310,6 +315,8 @@ impl Release {
             artifact: release.artifact,
             instance: release.instance,
             plugins: release.plugins,
+            pipeline: release.plan,
+            is_way_back,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::outage;
 use super::runner::{Runner, Stop};
 use super::state::Phase;
 use crate::journal::{Failure, Fault, JobKind, Registration, ReleaseRecord, now};
+use crate::pipeline::Plan;
 use crate::stage::{Artifact, Files, Finding, Instance, Occasion, Outcome, Publication, Severity, Verdict};
 
 impl Runner {
@@ -151,7 +152,11 @@ impl Runner {
         of: Option<&ReleaseRecord>,
     ) -> Result<Value, Stop> {
         let mut summaries = Vec::new();
-        for (index, planned) in self.planned(Phase::VerifyHealth).into_iter().enumerate() {
+        // What ran before is asked as it was when it was deployed: the new pipeline may ask for what only the new
+        // release has.
+        let own = of.and_then(|release| flow::value::<Plan>(release.plan.as_ref()?));
+        let planned = own.as_ref().unwrap_or(&self.plan).steps(Phase::VerifyHealth).cloned();
+        for (index, planned) in planned.collect::<Vec<_>>().into_iter().enumerate() {
             let mut deployment = self.deployment(&planned);
             if let Some(release) = of {
                 deployment.release = release.id.clone();

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::live::LiveJob;
 use super::state::Phase;
-use super::supervisor::LiveJob;
 use crate::capability::{Amount, CallEnded, Effect, Intent, Level, RecordError, Recorder, Source};
 use crate::journal::{CallStart, EventKind, Journal, JournalError, NewEvent, now};
 use crate::pipeline::PlannedStep;

@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::flow;
+use super::host::Host;
+use super::live::LiveJob;
 use super::runner::{Runner, Stop};
 use super::state::{Phase, PhaseStatus};
-use super::supervisor::{Host, LiveJob};
 use crate::journal::{Failure, JobRecord, JournalError, PhaseUpdate, Unregistered, now, time_text};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(5);

@@ -44,8 +44,9 @@ pub fn live(releases: &[ReleaseRecord]) -> Option<&ReleaseRecord> {
     releases.iter().find(|release| release.standing == Standing::Live)
 }
 
-/// The release that a rollback takes: the one that was asked for, or the newest that is older than the one
-/// that runs. So a second rollback goes one further back.
+/// The release that a rollback takes: the one that was asked for, or of those that are older than the one that
+/// runs the one that ran last. So a second rollback goes one further back, and none takes again what an earlier
+/// one had left.
 ///
 /// # Errors
 /// When there is none.
@@ -58,7 +59,7 @@ pub fn way_back<'a>(
         return releases
             .iter()
             .filter(|release| release.standing == Standing::Retired && release.id < live.id)
-            .max_by(|a, b| a.id.cmp(&b.id))
+            .max_by(|a, b| (a.promoted_at, &a.id).cmp(&(b.promoted_at, &b.id)))
             .ok_or_else(|| NoWayBack::NothingBefore { live: live.id.clone() });
     };
     let unfit = |because| NoWayBack::Unfit { wanted: wanted.into(), because };
@@ -98,7 +99,9 @@ mod tests {
                 artifact: None,
                 instance: None,
                 plugins: json!({}),
+                plan: None,
                 created_at: now(),
+                promoted_at: None,
             })
             .collect()
     }
@@ -134,6 +137,17 @@ mod tests {
             let unfit = NoWayBack::Unfit { wanted: "b".into(), because };
             check(&[("b", standing), ("a", Live)], Some("b"), Err(unfit));
         }
+    }
+
+    #[test]
+    fn what_was_left_is_not_the_way_back() {
+        use Standing::{Live, Retired};
+        // a, b and c ran, then b again by a rollback, and now d does.
+        let mut ran = releases(&[("d", Live), ("c", Retired), ("b", Retired), ("a", Retired)]);
+        for (release, second) in ran.iter_mut().zip([5, 3, 4, 1]) {
+            release.promoted_at = Timestamp::from_second(second).ok();
+        }
+        assert_eq!(way_back(&ran, None).map(|release| release.id.as_str()), Ok("b"));
     }
 
     #[test]

@@ -120,8 +120,11 @@ impl Runner {
     /// The turn that the plugin which built a release has with its artifact, by the plan that it was built by;
     /// or why it can have none.
     async fn discarding(&self, release: &ReleaseRecord) -> Result<Result<PlannedStep, String>, Stop> {
-        let origin = self.host.journal.job(&release.job).await?;
-        let plan = origin.and_then(|origin| flow::value::<Plan>(&origin.plan));
+        let plan = match &release.plan {
+            Some(plan) => Some(plan.clone()),
+            None => self.host.journal.job(&release.job).await?.map(|origin| origin.plan),
+        };
+        let plan = plan.as_ref().and_then(flow::value::<Plan>);
         let Some(planned) = plan.and_then(|plan| plan.steps(Phase::Build).next().cloned()) else {
             return Ok(Err("the journal has no plan that this version can read; remove it by hand".into()));
         };

@@ -150,7 +150,9 @@ mod tests {
             artifact: Some(artifact),
             instance: None,
             plugins: json!({}),
+            plan: None,
             created_at: now - jiff::SignedDuration::from_hours(24 * days),
+            promoted_at: None,
         }
     }
 

@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::flow;
+use super::host::Host;
 use super::lease::Hold;
+use super::live::LiveJob;
 use super::outage;
 use super::registering;
 use super::release;
 use super::state::{self, Aftermath, JobEvent, JobState, Phase, PhaseStatus};
-use super::supervisor::{Host, LiveJob};
 use crate::capability::{EnvironmentSource, Redactor, Secret};
 use crate::journal::{
     Failure, Fault, JobKind, JobRecord, JournalError, PhaseUpdate, ReleaseRecord, Standing, StepRecord, now,
@@ -139,7 +140,9 @@ impl Runner {
                 artifact: None,
                 instance: None,
                 plugins: plan.steps.iter().map(|step| (step.plugin.clone(), json!(step.digest))).collect(),
+                plan: Some(job.plan.clone()),
                 created_at: job.created_at,
+                promoted_at: None,
             },
         };
         let environment = match values {

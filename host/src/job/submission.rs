@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::flow;
+use super::host::Host;
 use super::release::{self, NoWayBack};
 use super::state::Phase;
-use super::supervisor::Host;
 use crate::http::{DeployRequest, FieldProblem, Known, Refusal};
 use crate::journal::{Actor, JobKind, JobRecord, JobRequest, NewJob, ReleaseRecord, Variable, now};
 use crate::pipeline::{self, Plan};

@@ -305,7 +305,13 @@ pub struct ReleaseRecord {
     pub instance: Option<Value>,
     /// The plugins' digests, by name.
     pub plugins: Value,
+    /// The pipeline with its settings. None where an older version made the release.
+    #[serde(default)]
+    pub plan: Option<Value>,
     pub created_at: Timestamp,
+    /// When it last became the live one.
+    #[serde(default)]
+    pub promoted_at: Option<Timestamp>,
 }
 
 impl JobKind {

@@ -33,11 +33,12 @@ use super::{
 use crate::ssh::RemoteProcess;
 use crash::Crash;
 
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "journal", include_str!("../../migrations/1_journal.sql")),
     (2, "audit", include_str!("../../migrations/2_audit.sql")),
     (3, "retention", include_str!("../../migrations/3_retention.sql")),
     (4, "registering", include_str!("../../migrations/4_registering.sql")),
+    (5, "releases", include_str!("../../migrations/5_releases.sql")),
 ];
 
 pub struct Sqlite {

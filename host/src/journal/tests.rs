@@ -47,7 +47,9 @@ fn release(id: &str) -> ReleaseRecord {
         artifact: None,
         instance: None,
         plugins: json!({}),
+        plan: None,
         created_at: now(),
+        promoted_at: None,
     }
 }
 

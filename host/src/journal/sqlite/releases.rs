@@ -3,8 +3,8 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::{decode, decode_option, encode, reading, time, word, writing};
-use crate::journal::{JournalError, ReleaseRecord, Standing, time_text};
+use super::{decode, decode_option, encode, reading, time, time_option, word, writing};
+use crate::journal::{JournalError, ReleaseRecord, Standing, now, time_text};
 
 pub async fn put(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(), JournalError> {
     let mut connection = writer.acquire().await.map_err(writing("a release"))?;
@@ -24,7 +24,8 @@ pub async fn promote(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(),
     .execute(&mut *transaction)
     .await
     .map_err(&failed)?;
-    put_in(&mut transaction, &ReleaseRecord { standing: Standing::Live, ..release.clone() }).await?;
+    let live = ReleaseRecord { standing: Standing::Live, promoted_at: Some(now()), ..release.clone() };
+    put_in(&mut transaction, &live).await?;
     transaction.commit().await.map_err(&failed)
 }
 
@@ -83,11 +84,11 @@ async fn put_in(connection: &mut SqliteConnection, release: &ReleaseRecord) -> R
     let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
     sqlx::query(
         "INSERT INTO releases (service, target, id, job, standing, method, port, environment,
-            environment_digest, files, artifact, instance, plugins, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            environment_digest, files, artifact, instance, plugins, plan, created_at, promoted_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (service, target, id) DO UPDATE SET standing = excluded.standing,
             files = excluded.files, artifact = excluded.artifact, instance = excluded.instance,
-            plugins = excluded.plugins",
+            plugins = excluded.plugins, promoted_at = coalesce(excluded.promoted_at, promoted_at)",
     )
     .bind(&release.service)
     .bind(&release.target)
@@ -102,7 +103,9 @@ async fn put_in(connection: &mut SqliteConnection, release: &ReleaseRecord) -> R
     .bind(json(&release.artifact))
     .bind(json(&release.instance))
     .bind(release.plugins.to_string())
+    .bind(json(&release.plan))
     .bind(time_text(release.created_at))
+    .bind(release.promoted_at.map(time_text))
     .execute(connection)
     .await
     .map_err(writing("a release"))?;
@@ -127,6 +130,8 @@ fn release_of(row: &SqliteRow) -> Result<ReleaseRecord, JournalError> {
         artifact: decode_option("an artifact", option("artifact")?)?,
         instance: decode_option("an instance", option("instance")?)?,
         plugins: decode("plugins", &text("plugins")?)?,
+        plan: decode_option("a release's plan", option("plan")?)?,
         created_at: time("a time", text("created_at")?)?,
+        promoted_at: time_option("a time", option("promoted_at")?)?,
     })
 }

@@ -1,0 +1,69 @@
+//! What every job works with, and what a job asks of it that is no plugin's work.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::release::ReleaseIds;
+use crate::capability::{HttpClient, Registry};
+use crate::journal::Journal;
+use crate::seal::Seal;
+use crate::ssh::{Ended, RemoteCommand, RemoteProcess, Ssh};
+use crate::stage::{Catalog, Stage};
+
+/// What every job works with.
+pub struct Host {
+    pub journal: Arc<dyn Journal>,
+    pub seal: Seal,
+    pub stage: Stage,
+    pub catalog: Catalog,
+    pub ssh: Ssh,
+    pub http: HttpClient,
+    pub registry: Option<Registry>,
+    /// The services root on this machine.
+    pub services: PathBuf,
+    pub pipelines: PathBuf,
+    /// The services root on the target.
+    pub root: String,
+    /// This deployer's id in its leases. It is the data folder's, so that it stays after a restart.
+    pub owner: String,
+    pub release_ids: ReleaseIds,
+}
+
+impl Host {
+    /// The URL at which callers reach a service.
+    pub fn service_url(&self, port: u16) -> String {
+        let host = self.ssh.target().host();
+        if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
+    }
+
+    /// Runs a command that only reads, for the host's own use, and gives its output.
+    pub(super) async fn run_reading(&self, argv: &[String], timeout: Duration) -> Result<String, String> {
+        let command = RemoteCommand::new(argv.iter().cloned()).timeout(timeout);
+        let output = self.ssh.run(&command, &mut ()).await.map_err(|error| error.to_string())?;
+        Ok(format!("{}{}", output.stdout, output.stderr))
+    }
+
+    /// Ends a process group that a command of an earlier run left on the target, if it still is that one.
+    pub(super) async fn end_leftover(&self, process: &RemoteProcess) -> Result<(), String> {
+        match self.ssh.kill_group(process).await {
+            Ok(Ended::Gone | Ended::Terminated | Ended::Killed) => Ok(()),
+            Ok(Ended::Unknown(reason)) => Err(reason),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Any answer of the registry will do: it is there.
+    pub(super) async fn reach(&self, registry: &Registry) -> Result<(), String> {
+        self.http
+            .outward()
+            .get(format!("{}/health", registry.url.trim_end_matches('/')))
+            .timeout(Duration::from_secs(5))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| {
+                format!("the registry {} does not answer: {}", registry.url, error.without_url())
+            })
+    }
+}
