@@ -21,9 +21,8 @@ pub(super) struct Patience {
     pauses: ExponentialBackoff,
 }
 
-impl Runner {
-    pub(super) fn patience(&self) -> Patience {
-        let time = if self.unwinding() { UNWINDING_PATIENCE } else { PATIENCE };
+impl Patience {
+    pub(super) fn of(time: Duration) -> Self {
         let pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(250))
             .with_max_delay(Duration::from_secs(5))
@@ -32,14 +31,23 @@ impl Runner {
         Patience { until: Instant::now() + time, pauses }
     }
 
+    /// How long to wait before the next attempt, if there is to be one.
+    pub(super) fn pause(&mut self) -> Option<Duration> {
+        let pause = self.pauses.next().unwrap_or(Duration::from_secs(5));
+        (Instant::now() + pause <= self.until).then_some(pause)
+    }
+}
+
+impl Runner {
+    pub(super) fn patience(&self) -> Patience {
+        Patience::of(if self.unwinding() { UNWINDING_PATIENCE } else { PATIENCE })
+    }
+
     /// Waits until the target answers again. False when it did not within the patience that is left.
     pub(super) async fn wait_for_target(&self, patience: &mut Patience, lost: &str) -> Result<bool, Stop> {
         self.say(&format!("the target is waited for: {lost}")).await?;
         loop {
-            let pause = patience.pauses.next().unwrap_or(Duration::from_secs(5));
-            if Instant::now() + pause > patience.until {
-                return Ok(false);
-            }
+            let Some(pause) = patience.pause() else { return Ok(false) };
             self.rest(pause).await?;
             if let Ok(key) = self.host.ssh.connect().await {
                 self.keep_host_key(&key).await?;

@@ -1,14 +1,21 @@
 //! Brings back what ran before a job that failed in Start or Verify, and verifies it before the job says how
 //! it ended.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::flow;
+use super::reconnect::Patience;
 use super::runner::{Runner, Stop};
 use super::state::{Aftermath, JobState, Phase, PhaseStatus};
 use super::step::point;
-use crate::journal::{JobKind, JournalError, PhaseUpdate};
+use crate::journal::{Fault, JobKind, JournalError, PhaseUpdate};
+use crate::pipeline::PlannedStep;
 use crate::stage::Instance;
+
+/// How long a target is asked again that answers, and cannot run what ran before.
+const RESTORE_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Runner {
     /// Ends the job: what failed is taken away, and the previous release runs and is verified.
@@ -46,12 +53,7 @@ impl Runner {
         debug_assert!(matches!(self.job.state, JobState::Unwinding(_)));
         let hold = self.hold().await?;
         let planned = self.one(Phase::StartService)?;
-        let deployment = &self.deployment(&planned);
-        let back: Option<Instance> = self
-            .step("restore", &planned, "restore", |stage, context| async move {
-                stage.restore(context, deployment).await
-            })
-            .await?;
+        let back = self.bring_back(&planned).await?;
         let Some(previous) = self.job.previous.clone() else {
             return Ok((Aftermath::NothingBefore, json!({ "restored": null })));
         };
@@ -68,6 +70,24 @@ impl Runner {
             return Err(Stop::TakenOver(holder));
         }
         Ok((Aftermath::Restored(previous.id.clone()), json!({ "restored": previous.id, "checks": checks })))
+    }
+
+    /// A target that is in trouble, as while its Docker starts again, is asked again: nothing serves meanwhile.
+    async fn bring_back(&mut self, planned: &PlannedStep) -> Result<Option<Instance>, Stop> {
+        let deployment = &self.deployment(planned);
+        let mut patience = Patience::of(RESTORE_PATIENCE);
+        loop {
+            let back = self
+                .step("restore", planned, "restore", |stage, context| async move {
+                    stage.restore(context, deployment).await
+                })
+                .await;
+            let Err(Stop::Failed { failure, details }) = back else { return back };
+            let pause = patience.pause().filter(|_| failure.fault == Fault::Target);
+            let Some(pause) = pause else { return Err(Stop::Failed { failure, details }) };
+            self.say(&format!("what ran before is not back, and is tried again: {failure}")).await?;
+            self.rest(pause).await?;
+        }
     }
 
     fn not_restored(&self) -> Aftermath {
