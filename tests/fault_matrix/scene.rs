@@ -1,10 +1,16 @@
 //! A service, its deployer, and everything around them that can fail.
 
+use std::time::{Duration, Instant};
+
 use deployer::demo::registry::{Behaviour, Dialect, Registry};
 use deployer_tests::{Job, Program, Proxy, Served, Service, Target, deployment, target, wrongs};
 use serde_json::{Value, json};
 
 use crate::Fault;
+
+/// One that was stopped several times in a minute is not started again, if nobody forgives it.
+const START_DOCKER: &str =
+    "systemctl reset-failed docker.socket docker; systemctl start docker.socket docker";
 
 pub struct Scene {
     method: &'static str,
@@ -80,6 +86,13 @@ impl Scene {
         if fault.lasts().is_none() {
             self.relent(fault).await;
         }
+        // What went down with the server comes back with it, a moment later.
+        if fault == Fault::DockerStopped {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while self.service.get("/health").await.is_err() && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
         let version = self.round.to_string();
         let (served, mut wrongs) =
             wrongs(&self.program, &self.service, self.method, &job, &self.served, &version).await;
@@ -139,7 +152,7 @@ impl Scene {
             Fault::DiskFull => {
                 self.server.shell(&format!("rm {}/filler", folder(&self.service.name)));
             }
-            Fault::DockerStopped => self.server.inside("systemctl start docker.socket docker"),
+            Fault::DockerStopped => self.server.inside(START_DOCKER),
             Fault::RegistryDown => {
                 let again = Registry::start_on(Dialect::Droplets, self.registry_port).await.unwrap();
                 self.registry = Some(again);
@@ -156,6 +169,8 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         self.program.kill();
+        // A test that failed in the middle leaves the server as the next one needs it.
+        self.server.inside(START_DOCKER);
         let name = &self.service.name;
         self.server.forget(name);
         self.server.shell(&format!("umount {0} && rmdir {0}", folder(name)));
