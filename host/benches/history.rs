@@ -240,6 +240,8 @@ fn release(job: &JobRecord) -> ReleaseRecord {
         artifact: Some(json!({ "reference": "service:release" })),
         instance: None,
         plugins: json!({}),
+        plan: None,
         created_at: job.created_at,
+        promoted_at: None,
     }
 }
