@@ -100,6 +100,7 @@ impl Runner {
     async fn take(&self, request: &LeaseRequest) -> Result<Lease, Stop> {
         let attempted = format!("take the lease of {} on the target", self.job.service);
         let mut first_until = None;
+        let mut waits = self.resumed;
         let mut patience = self.patience();
         loop {
             let error = match self.host.ssh.take_lease(request).await {
@@ -121,9 +122,11 @@ impl Runner {
                 }
                 Err(error) => error,
             };
-            // A job that goes on after a crash may find its target still down.
+            // A job that goes on after a crash may find its target still down, and a connection may be lost right
+            // now. But that there is no way to a target is said at once.
+            waits |= error.is_lost();
             let attempted = if error.keeps_out() { "reach the target" } else { attempted.as_str() };
-            if !(error.retryable() && self.resumed) {
+            if !(error.retryable() && waits) {
                 let fault = match error.fault() {
                     crate::ssh::Fault::Request => Fault::Request,
                     crate::ssh::Fault::Target => Fault::Target,
@@ -162,10 +165,15 @@ impl Runner {
     async fn adopt(&mut self) -> Result<(), Stop> {
         let layout = flow::layout(&self.host.root, &self.job.service, &self.job.release);
         let path = format!("{}/{LIVE}", layout.root);
-        let content = match self.host.ssh.read_file(&path, LARGEST_RECORD).await {
-            Ok(content) => content,
-            Err(SshError::NotFound { .. }) => return Ok(()),
-            Err(error) => {
+        let mut patience = self.patience();
+        let content = loop {
+            let error = match self.host.ssh.read_file(&path, LARGEST_RECORD).await {
+                Ok(content) => break content,
+                Err(SshError::NotFound { .. }) => return Ok(()),
+                Err(error) => error,
+            };
+            // The lease was taken just now: a target that does not answer is one that was lost.
+            if !(error.retryable() && self.wait_for_target(&mut patience, &error.problem()).await?) {
                 return Err(fail(Fault::Target, "see what runs there", &error.problem(), &error.next_move()));
             }
         };

@@ -274,7 +274,7 @@ impl SshError {
     }
 
     /// The connection was there and is gone: a new one may do.
-    pub(super) fn is_lost(&self) -> bool {
+    pub fn is_lost(&self) -> bool {
         matches!(self, Self::Lost { .. })
     }
 }
