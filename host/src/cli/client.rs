@@ -158,8 +158,12 @@ impl Client {
                 headers.insert(reqwest::header::AUTHORIZATION, value);
             }
             None => {
-                let user = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-                if let Some(user) = user.and_then(|user| HeaderValue::from_str(&user).ok()) {
+                // A service manager may set neither.
+                let user = ["USER", "LOGNAME"]
+                    .into_iter()
+                    .find_map(|name| std::env::var(name).ok())
+                    .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+                if let Ok(user) = HeaderValue::from_str(&user) {
                     headers.insert(USER_HEADER, user);
                 }
             }

@@ -45,7 +45,7 @@ impl Registry for Remote {
             Error::target(
                 format!("ask the registry: {asked}"),
                 seen,
-                "start the registry; the service runs, and a later deployment registers it again",
+                "start the registry; the service runs meanwhile, and is registered in the background",
             )
         };
         let response = http::send(&request).map_err(|failure| match failure {
