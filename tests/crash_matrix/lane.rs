@@ -11,6 +11,8 @@ pub struct Redeployment {
     pub method: &'static str,
     /// The new release answers 500, so that the one before has to come back.
     pub sick: bool,
+    /// One point of so many is in the sample.
+    pub every: usize,
 }
 
 pub struct Lane {

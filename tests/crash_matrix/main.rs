@@ -15,10 +15,13 @@ use deployer_tests::{sample, say};
 use lane::{Crashed, Lane, Record, Redeployment};
 use tokio::task::JoinSet;
 
+/// How many points are tried side by side.
+const LANES: u16 = 3;
+
 /// Crashes in a redeployment's points, several side by side, each in a lane with a service of its own.
-async fn matrix(name: &str, redeployment: Redeployment, first_port: u16, lanes: u16, offset: usize) {
+async fn matrix(name: &str, redeployment: Redeployment, first_port: u16, first: usize) {
     let mut ready = JoinSet::new();
-    for place in 0..lanes {
+    for place in 0..LANES {
         ready.spawn(Lane::start(format!("{name}-{place}"), redeployment, first_port + place));
     }
     let mut lanes: Vec<Lane> = ready.join_all().await;
@@ -27,7 +30,7 @@ async fn matrix(name: &str, redeployment: Redeployment, first_port: u16, lanes: 
         .iter()
         .flat_map(|record| ["before", "after"].map(|side| format!("{}:{side}", record.place)))
         .collect();
-    let points: VecDeque<String> = sample(&all, offset).into();
+    let points: VecDeque<String> = sample(&all, first, redeployment.every).into();
     let tried = points.len();
 
     let points = Arc::new(Mutex::new(points));
@@ -70,20 +73,20 @@ async fn matrix(name: &str, redeployment: Redeployment, first_port: u16, lanes: 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_crash_at_any_record_of_a_docker_redeployment() {
-    matrix("matrix-docker", Redeployment { method: "docker", sick: false }, 0, 3, 0).await;
+    matrix("matrix-docker", Redeployment { method: "docker", sick: false, every: 3 }, 0, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_crash_at_any_record_of_a_systemd_redeployment() {
-    matrix("matrix-systemd", Redeployment { method: "systemd", sick: false }, 3, 3, 1).await;
+    matrix("matrix-systemd", Redeployment { method: "systemd", sick: false, every: 3 }, 3, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_crash_at_any_record_of_a_docker_redeployment_that_fails() {
-    matrix("matrix-sick-docker", Redeployment { method: "docker", sick: true }, 6, 3, 2).await;
+    matrix("matrix-sick-docker", Redeployment { method: "docker", sick: true, every: 9 }, 6, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_crash_at_any_record_of_a_systemd_redeployment_that_fails() {
-    matrix("matrix-sick-systemd", Redeployment { method: "systemd", sick: true }, 9, 3, 0).await;
+    matrix("matrix-sick-systemd", Redeployment { method: "systemd", sick: true, every: 9 }, 9, 0).await;
 }

@@ -55,9 +55,9 @@ async fn matrix(
     method: &'static str,
     port: u16,
     faults: Vec<(Fault, &'static str)>,
-    offset: usize,
+    first: usize,
 ) {
-    let points = sample(&faults, offset);
+    let points = sample(&faults, first, 3);
     let mut scene = Scene::set(name, method, port).await;
     let mut struck = Vec::new();
     for (fault, phase) in &points {

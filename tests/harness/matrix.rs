@@ -2,13 +2,10 @@
 
 use std::io::Write;
 
-/// Every third point is a sample.
-const EVERY: usize = 3;
-
-/// The points to try: all of them with `DEPLOYER_TEST_ALL=1`, else every third, from this one on.
-pub fn sample<T: Clone>(points: &[T], offset: usize) -> Vec<T> {
+/// The points to try: all of them with `DEPLOYER_TEST_ALL=1`, else every so many, from the first of them on.
+pub fn sample<T: Clone>(points: &[T], first: usize, every: usize) -> Vec<T> {
     let all = std::env::var_os("DEPLOYER_TEST_ALL").is_some();
-    let (first, every) = if all { (0, 1) } else { (offset, EVERY) };
+    let (first, every) = if all { (0, 1) } else { (first, every) };
     points.iter().skip(first).step_by(every).cloned().collect()
 }
 
