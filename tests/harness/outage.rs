@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+/// How long after its end a good answer may come. Its time counts all the same.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// Asks every 10 ms, from outside, until its end.
 pub struct Outage {
     stop: oneshot::Sender<()>,
@@ -19,7 +22,12 @@ impl Outage {
             let mut last_good = Instant::now();
             let mut longest = Duration::ZERO;
             let mut failed = false;
-            while stopped.try_recv().is_err() {
+            let mut until = None;
+            // A question that was asked before the service was back may still be on its way when the job ends.
+            while until.is_none_or(|until| failed && Instant::now() < until) {
+                if stopped.try_recv().is_ok() {
+                    until = Some(Instant::now() + GRACE);
+                }
                 let answer = client.get(&url).timeout(Duration::from_secs(1)).send().await;
                 let now = Instant::now();
                 if answer.is_ok_and(|answer| answer.status().as_u16() < 500) {
