@@ -4,7 +4,7 @@ use deployer_plugin::command::{Run, change};
 use deployer_plugin::method::{read_text, there};
 use deployer_plugin::types::{Artifact, Deployment, Error, Files};
 
-use crate::client::{Client, SERVICE, image_tag, labels};
+use crate::client::{Client, RELEASE, SERVICE, image_tag, labels};
 use crate::dockerfile::labelled;
 use crate::image::{Image, image};
 use crate::settings::Settings;
@@ -17,11 +17,23 @@ pub fn build(deployment: &Deployment, files: &Files, settings: &Settings) -> Res
     let client = Client::needed()?;
     let tag = image_tag(&deployment.service, &deployment.release);
     let earlier = image(&client, &tag)?;
-    if let Some(image) = earlier.filter(|image| image.belongs_to(&deployment.service, &deployment.release)) {
-        return Ok(artifact(tag, image));
+    match earlier {
+        Some(image) if image.belongs_to(&deployment.service, &deployment.release) => {
+            return Ok(artifact(tag, image));
+        }
+        Some(_) => {
+            return Err(Error::target(
+                format!("build the image {tag}"),
+                "there is an image of that name, which this tool did not build",
+                format!(
+                    "give it another name: docker tag {tag} OTHER && docker rmi {tag}; then deploy again"
+                ),
+            ));
+        }
+        None => {}
     }
     let label = format!("{SERVICE}={}", deployment.service);
-    let script = ["sh", "-c", SCRIPT, "build", &label, &client.path].map(String::from);
+    let script = ["sh", "-c", SCRIPT, "build", &label, RELEASE, &client.path].map(String::from);
     let dockerfile = dockerfile(deployment, files, settings)?;
     let file = if dockerfile.is_some() { "-" } else { &path(files, settings) };
     let argv = script.into_iter().chain(build_arguments(deployment, files, settings, file));
@@ -107,13 +119,18 @@ mod tests {
              --file|-|--target|live|--build-arg|A=b c|/opt/web/releases/r2"
         );
     }
-    /// A client whose images are lines of a file. Its build makes an image of its input, and then takes its time.
+    /// A client whose images are lines of a file. Its build makes an image of its input, and then takes its time;
+    /// meanwhile somebody else builds one from a release.
     const CLIENT: &str = r#"#!/bin/sh
 images=$(dirname "$0")/images
 case $1 in
-images) [ "$*" = "images --quiet --no-trunc --filter dangling=true --filter label=l=web" ] && cat "$images" ;;
+images)
+    case "$*" in
+    "images --quiet --no-trunc --filter dangling=true --filter label=l=web") cat "$images" ;;
+    "images --quiet --no-trunc --filter dangling=true --filter label=r") grep ^whole "$images" ;;
+    esac ;;
 rmi) grep -vxF "$2" "$images" >"$images.new"; mv "$images.new" "$images" ;;
-build) cat >>"$images"; [ "$2" = quick ] || exec sleep 60; echo built >&2; exit 3 ;;
+build) cat >>"$images"; echo whole-of-another >>"$images"; [ "$2" = quick ] || exec sleep 60; echo built >&2; exit 3 ;;
 esac
 "#;
 
@@ -127,7 +144,7 @@ esac
         fs::write(&images, "cache\n").expect("images");
         fs::write(folder.join("input"), "new\n").expect("an input");
         let build = Command::new("sh")
-            .args(["-c", SCRIPT, "build", "l=web"])
+            .args(["-c", SCRIPT, "build", "l=web", "r"])
             .arg(&client)
             .args(["build", kind])
             .stdin(fs::File::open(folder.join("input")).expect("the input"))
@@ -136,7 +153,7 @@ esac
             .spawn()
             .expect("a shell");
         let began = Instant::now();
-        while fs::read_to_string(&images).expect("images") != "cache\nnew\n" {
+        while fs::read_to_string(&images).expect("images") != "cache\nnew\nwhole-of-another\n" {
             assert!(began.elapsed() < Duration::from_secs(10), "no build began");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -154,7 +171,8 @@ esac
 
     #[test]
     fn a_build_that_is_cut_leaves_no_image() {
-        check("cut", "slow", true, (Some(143), "", "cache\n"));
-        check("whole", "quick", false, (Some(3), "built\n", "cache\nnew\n"));
+        // What somebody else built from a release meanwhile has that release's label.
+        check("cut", "slow", true, (Some(143), "", "cache\nwhole-of-another\n"));
+        check("whole", "quick", false, (Some(3), "built\n", "cache\nnew\nwhole-of-another\n"));
     }
 }

@@ -4,24 +4,21 @@ use std::collections::BTreeMap;
 
 use deployer_plugin::command::{Run, change, read};
 use deployer_plugin::target::{Command, Output};
-use deployer_plugin::types::{Deployment, Error};
+use deployer_plugin::types::Error;
+use serde::Deserialize;
 
-/// The label that says which service a thing belongs to.
+/// The label that says which service a thing is of. Images have it too, and so has all that is made of them.
 pub const SERVICE: &str = "io.deployer.service";
-/// The label that says which release it belongs to.
+/// The label that says which release it is of. Images have it too.
 pub const RELEASE: &str = "io.deployer.release";
+/// The label by which a container says what it was named when this tool ran it. No image gets it.
+pub const CONTAINER: &str = "io.deployer.container";
+/// The label with the service's folder on the target: another deployer may have a service of the same name.
+pub const ROOT: &str = "io.deployer.root";
 
 /// The docker client, by its absolute path.
 pub struct Client {
     pub path: String,
-}
-
-/// A container, as a list shows it.
-#[derive(Debug, PartialEq)]
-pub struct Listed {
-    pub name: String,
-    pub service: String,
-    pub release: String,
 }
 
 /// Which containers to list.
@@ -83,28 +80,6 @@ impl Client {
             "see that Docker runs on the server",
         ))
     }
-
-    /// The containers that a filter lets through.
-    ///
-    /// # Errors
-    /// When Docker cannot say.
-    pub fn list(&self, filter: &str, state: State) -> Result<Vec<Listed>, Error> {
-        let format = format!("{{{{.Names}}}}\t{{{{.Label \"{SERVICE}\"}}}}\t{{{{.Label \"{RELEASE}\"}}}}");
-        let mut arguments = vec!["ps", "--filter", filter, "--format", &format];
-        if matches!(state, State::Any) {
-            arguments.push("--all");
-        }
-        let output = self.read(arguments).checked("list containers", "see that Docker runs on the server")?;
-        Ok(listed(&output.stdout))
-    }
-
-    /// This service's containers.
-    ///
-    /// # Errors
-    /// When Docker cannot say.
-    pub fn own(&self, deployment: &Deployment, state: State) -> Result<Vec<Listed>, Error> {
-        self.list(&format!("label={SERVICE}={}", deployment.service), state)
-    }
 }
 
 /// Whether Docker says that there is no such image, container or network.
@@ -119,17 +94,15 @@ pub fn container_name(service: &str, release: &str) -> String {
 
 /// A failed container, kept aside to be read.
 pub fn failed_name(service: &str, release: &str) -> String {
-    format!("{service}-{release}{FAILED}")
+    format!("{service}-{release}-failed")
 }
-
-pub const FAILED: &str = "-failed";
 
 /// An image's name has no capitals.
 pub fn image_tag(service: &str, version: &str) -> String {
     format!("{}:{version}", service.to_ascii_lowercase())
 }
 
-/// The labels as `--label` arguments.
+/// An image's labels, as `--label` arguments.
 pub fn labels(service: &str, release: &str) -> [String; 4] {
     ["--label".into(), format!("{SERVICE}={service}"), "--label".into(), format!("{RELEASE}={release}")]
 }
@@ -139,34 +112,30 @@ pub fn parse_labels(json: &str) -> BTreeMap<String, String> {
     serde_json::from_str::<Option<_>>(json).ok().flatten().unwrap_or_default()
 }
 
-fn listed(text: &str) -> Vec<Listed> {
-    let line = |line: &str| {
-        let mut columns = line.split('\t').map(|column| column.trim().to_string());
-        let name = columns.next().filter(|name| !name.is_empty())?;
-        let service = columns.next().unwrap_or_default();
-        Some(Listed { name, service, release: columns.next().unwrap_or_default() })
-    };
-    text.lines().filter_map(line).collect()
+/// The labels of an image's `{{json .Config}}`: Docker fails on the name of a part that an image lacks.
+pub fn parse_config_labels(json: &str) -> BTreeMap<String, String> {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "PascalCase")]
+    struct Config {
+        labels: Option<BTreeMap<String, String>>,
+    }
+    let config = serde_json::from_str::<Option<Config>>(json).ok().flatten().unwrap_or_default();
+    config.labels.unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Listed, listed, parse_labels};
-
-    #[test]
-    fn a_list_of_containers_is_read() {
-        let names: Vec<_> = listed("a-r1\ta\tr1\nother\t\t\n\n")
-            .into_iter()
-            .map(|Listed { name, service, release }| (name, service, release))
-            .collect();
-        let expect = |a: &str, b: &str, c: &str| (a.to_string(), b.to_string(), c.to_string());
-        assert_eq!(names, [expect("a-r1", "a", "r1"), expect("other", "", "")]);
-    }
+    use super::{parse_config_labels, parse_labels};
 
     #[test]
     fn labels_may_be_absent() {
         assert!(parse_labels("null").is_empty());
         assert!(parse_labels("").is_empty());
         assert_eq!(parse_labels(r#"{"a":"b"}"#).get("a").map(String::as_str), Some("b"));
+        assert!(
+            parse_config_labels("null").is_empty() && parse_config_labels(r#"{"Labels":null}"#).is_empty()
+        );
+        let labels = parse_config_labels(r#"{"Cmd":null,"Labels":{"a":"b"}}"#);
+        assert_eq!(labels.get("a").map(String::as_str), Some("b"));
     }
 }

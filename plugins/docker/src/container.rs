@@ -4,12 +4,12 @@ use deployer_plugin::command::Run;
 use deployer_plugin::method::must_take_over;
 use deployer_plugin::types::{Artifact, Deployment, Error, Instance, Release};
 
-use crate::client::{
-    Client, FAILED, RELEASE, SERVICE, State, container_name, failed_name, image_tag, is_missing, parse_labels,
-};
+use crate::client::{Client, SERVICE, State, container_name, failed_name, is_missing};
 use crate::image::{Image, image};
 use crate::launch::{Decided, Launch, place_environment};
+use crate::owner::{Container, Found, find, own, strangers_at};
 use crate::settings::Settings;
+use crate::tag;
 
 /// The kind of this method's instances.
 pub const KIND: &str = "container";
@@ -27,16 +27,20 @@ pub fn start(deployment: &Deployment, artifact: &Artifact, settings: &Settings) 
     let Decided { launch, earlier } = Launch::decide(deployment, &image, settings)?;
     make_network(&client, &deployment.service, &launch)?;
 
-    let container = look(&client, &launch.container)?;
-    if earlier && container.as_ref().is_some_and(|container| container.is_good(deployment, &image.id)) {
-        return Ok(launch.instance(&client.path));
-    }
-    if let Some(container) = container {
-        container.must_be_ours(deployment, &launch.container)?;
+    let mut replaced = None;
+    match find(&client, deployment, &launch.container)? {
+        Found::Nothing => {}
+        Found::Somebodys(_) => return Err(taken("make", &launch.container)),
+        Found::Ours(container) if earlier && container.is_good(&deployment.release, &image.id) => {
+            return Ok(launch.instance(&client.path));
+        }
+        Found::Ours(container) => replaced = Some(container),
     }
     stop_others(&client, deployment, "", launch.stop_timeout)?;
-    remove(&client, &launch.container)?;
-    run(&client, &launch)?;
+    if let Some(container) = &replaced {
+        remove(&client, container)?;
+    }
+    run(&client, deployment, &launch)?;
     Ok(launch.instance(&client.path))
 }
 
@@ -44,19 +48,19 @@ pub fn start(deployment: &Deployment, artifact: &Artifact, settings: &Settings) 
 ///
 /// # Errors
 /// Those of Docker.
-pub fn promote(deployment: &Deployment, instance: &Instance) -> Result<(), Error> {
+pub fn promote(deployment: &Deployment, instance: &Instance, settings: &Settings) -> Result<(), Error> {
     let client = Client::needed()?;
-    if let Some(launch) = Launch::kept(&deployment.layout.root, &deployment.release)? {
-        set_restart(&client, &instance.name, &launch.restart)?;
+    let containers = own(&client, deployment, State::Any)?;
+    let live = containers.iter().find(|container| container.name == instance.name);
+    if let (Some(live), Some(launch)) = (live, Launch::kept(&deployment.layout.root, &deployment.release)?) {
+        set_restart(&client, live, &launch.restart)?;
     }
-    let tag = image_tag(&deployment.service, &deployment.release);
-    let latest = image_tag(&deployment.service, "latest");
-    client
-        .change(["tag", &tag, &latest])
-        .checked(&format!("tag {tag} as {latest}"), "see that the image is there")?;
-    for retired in client.own(deployment, State::Any)? {
-        if retired.name != instance.name && !retired.name.ends_with(FAILED) {
-            remove(&client, &retired.name)?;
+    if let Some(live) = live.filter(|_| settings.latest) {
+        tag::move_latest(&client, deployment, &live.image, &containers)?;
+    }
+    for retired in &containers {
+        if retired.name != instance.name && !retired.is_aside() {
+            remove(&client, retired)?;
         }
     }
     Ok(())
@@ -73,10 +77,16 @@ pub fn restore(deployment: &Deployment) -> Result<Option<Instance>, Error> {
     must_take_over(deployment, KIND)?;
     let launch = Launch::kept(&previous.layout.root, &previous.id)?;
     let grace = launch.as_ref().map_or(DEFAULT_GRACE, |launch| launch.stop_timeout);
+    let found = find(&client, deployment, &previous.instance.name)?;
+    if let Found::Somebodys(_) = found {
+        return Err(taken("start", &previous.instance.name));
+    }
     stop_others(&client, deployment, &previous.instance.name, grace)?;
-    run_again(&client, &deployment.service, previous, launch.as_ref())?;
-    if let Some(launch) = launch {
-        set_restart(&client, &previous.instance.name, &launch.restart)?;
+    run_again(&client, deployment, previous, &found, launch.as_ref())?;
+    if let (Some(launch), Found::Ours(container)) =
+        (launch, find(&client, deployment, &previous.instance.name)?)
+    {
+        set_restart(&client, &container, &launch.restart)?;
     }
     Ok(Some(previous.instance.clone()))
 }
@@ -84,52 +94,13 @@ pub fn restore(deployment: &Deployment) -> Result<Option<Instance>, Error> {
 /// Seconds to end, where no launch says.
 const DEFAULT_GRACE: u32 = 10;
 
-/// What Docker knows of a container.
-struct Container {
-    running: bool,
-    restarts: u32,
-    image: String,
-    service: String,
-    release: String,
-}
-
-impl Container {
-    /// Whether it is the release's, of this very image, and lives.
-    fn is_good(&self, deployment: &Deployment, image: &str) -> bool {
-        self.running
-            && self.restarts == 0
-            && self.image == image
-            && self.service == deployment.service
-            && self.release == deployment.release
-    }
-
-    /// A container of somebody else may have the name by chance; it is not this method's to remove.
-    fn must_be_ours(&self, deployment: &Deployment, name: &str) -> Result<(), Error> {
-        if self.service == deployment.service {
-            return Ok(());
-        }
-        Err(Error::target(
-            format!("make the container {name}"),
-            format!("there is one of that name, and its label {SERVICE} is not {}", deployment.service),
-            format!("rename or remove it: docker rename {name} SOMETHING"),
-        ))
-    }
-}
-
-fn look(client: &Client, name: &str) -> Result<Option<Container>, Error> {
-    let format = "{{.State.Running}} {{.RestartCount}} {{.Image}}\n{{json .Config.Labels}}";
-    Ok(client.inspect("container", name, format)?.map(|text| parse(&text)))
-}
-
-fn parse(text: &str) -> Container {
-    let mut lines = text.lines();
-    let mut words = lines.next().unwrap_or_default().split_whitespace();
-    let running = words.next() == Some("true");
-    let restarts = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
-    let image = words.next().unwrap_or_default().to_string();
-    let mut labels = parse_labels(lines.next().unwrap_or_default());
-    let mut label = |name| labels.remove(name).unwrap_or_default();
-    Container { running, restarts, image, service: label(SERVICE), release: label(RELEASE) }
+/// A container of somebody else has the name that one of ours needs; it is not this method's to touch.
+fn taken(to: &str, name: &str) -> Error {
+    Error::target(
+        format!("{to} the container {name}"),
+        "there is a container of that name, which this tool did not make",
+        format!("rename it: docker rename {name} OTHER-NAME; then deploy again"),
+    )
 }
 
 /// The artifact's image, as it was built.
@@ -164,50 +135,50 @@ fn make_network(client: &Client, service: &str, launch: &Launch) -> Result<(), E
 
 /// Stops this service's running containers but one, and keeps them from coming back by themselves.
 fn stop_others(client: &Client, deployment: &Deployment, keep: &str, grace: u32) -> Result<(), Error> {
-    for container in client.own(deployment, State::Running)? {
+    for container in own(client, deployment, State::Running)? {
         if container.name != keep {
-            stop(client, &container.name, grace)?;
+            stop(client, &container, grace)?;
         }
     }
     Ok(())
 }
 
-fn stop(client: &Client, name: &str, grace: u32) -> Result<(), Error> {
-    set_restart(client, name, "no")?;
-    let output = client.change(["stop", "-t", &grace.to_string(), name]).output()?;
+fn stop(client: &Client, container: &Container, grace: u32) -> Result<(), Error> {
+    set_restart(client, container, "no")?;
+    let output = client.change(["stop", "-t", &grace.to_string(), &container.id]).output()?;
     if output.succeeded() || is_missing(&output) {
         return Ok(());
     }
     Err(Error::target(
-        format!("stop the container {name}"),
+        format!("stop the container {}", container.name),
         output.ending(),
         "see why: docker logs, docker inspect",
     ))
 }
 
-fn set_restart(client: &Client, name: &str, policy: &str) -> Result<(), Error> {
-    let output = client.change(["update", "--restart", policy, name]).output()?;
+fn set_restart(client: &Client, container: &Container, policy: &str) -> Result<(), Error> {
+    let output = client.change(["update", "--restart", policy, &container.id]).output()?;
     if output.succeeded() || is_missing(&output) {
         return Ok(());
     }
-    let attempted = format!("set the restart policy of the container {name} to {policy}");
+    let attempted = format!("set the restart policy of the container {} to {policy}", container.name);
     let next = "if `extra_args` has something that no policy goes with, leave it out";
     Err(Error::target(attempted, output.ending(), next))
 }
 
-fn remove(client: &Client, name: &str) -> Result<(), Error> {
-    let output = client.change(["rm", "--force", name]).output()?;
+fn remove(client: &Client, container: &Container) -> Result<(), Error> {
+    let output = client.change(["rm", "--force", &container.id]).output()?;
     if output.succeeded() || is_missing(&output) {
         return Ok(());
     }
     Err(Error::target(
-        format!("remove the container {name}"),
+        format!("remove the container {}", container.name),
         output.ending(),
-        format!("docker rm --force {name}"),
+        format!("docker rm --force {}", container.name),
     ))
 }
 
-fn run(client: &Client, launch: &Launch) -> Result<(), Error> {
+fn run(client: &Client, deployment: &Deployment, launch: &Launch) -> Result<(), Error> {
     let mut command = client.change(launch.arguments.iter().map(String::as_str));
     if let Some(file) = &launch.environment_file {
         command = command.environment_file(file);
@@ -216,15 +187,15 @@ fn run(client: &Client, launch: &Launch) -> Result<(), Error> {
     if output.succeeded() {
         return Ok(());
     }
-    let (seen, next) = explain(client, launch, output.ending());
+    let (seen, next) = explain(client, deployment, launch, output.ending());
     Err(Error::target(format!("run the container {}", launch.container), seen, next))
 }
 
 /// What Docker said, with who holds the port when it is that.
-fn explain(client: &Client, launch: &Launch, ending: String) -> (String, String) {
+fn explain(client: &Client, deployment: &Deployment, launch: &Launch, ending: String) -> (String, String) {
     let text = ending.to_ascii_lowercase();
     if text.contains("port is already allocated") || text.contains("address already in use") {
-        let holder = port_holder(client, launch.port);
+        let holder = port_holder(client, deployment, launch.port);
         let next = format!("stop it, or choose another port than {}", launch.port);
         return (format!("{ending}\nport {} is held by: {holder}", launch.port), next);
     }
@@ -240,9 +211,8 @@ fn explain(client: &Client, launch: &Launch, ending: String) -> (String, String)
     (ending, next.into())
 }
 
-fn port_holder(client: &Client, port: u16) -> String {
-    let filter = format!("publish={port}/tcp");
-    let containers = client.list(&filter, State::Running).unwrap_or_default();
+fn port_holder(client: &Client, deployment: &Deployment, port: u16) -> String {
+    let containers = strangers_at(client, deployment, port).unwrap_or_default();
     if let Some(container) = containers.first() {
         return format!("the container {}", container.name);
     }
@@ -259,42 +229,45 @@ fn port_holder(client: &Client, port: u16) -> String {
 /// that it was done, so that a second call keeps what the first one set aside.
 fn set_aside(client: &Client, deployment: &Deployment) -> Result<(), Error> {
     let name = container_name(&deployment.service, &deployment.release);
-    let Some(container) = look(client, &name)? else { return Ok(()) };
-    if container.service != deployment.service {
-        return Ok(());
-    }
+    let Found::Ours(container) = find(client, deployment, &name)? else { return Ok(()) };
     let launch = Launch::kept(&deployment.layout.root, &deployment.release)?;
-    stop(client, &name, launch.map_or(DEFAULT_GRACE, |launch| launch.stop_timeout))?;
-    for older in client.own(deployment, State::Any)? {
-        if older.name.ends_with(FAILED) {
-            remove(client, &older.name)?;
+    stop(client, &container, launch.map_or(DEFAULT_GRACE, |launch| launch.stop_timeout))?;
+    for older in own(client, deployment, State::Any)? {
+        if older.is_aside() {
+            remove(client, &older)?;
         }
     }
     let aside = failed_name(&deployment.service, &deployment.release);
+    if let Found::Somebodys(_) = find(client, deployment, &aside)? {
+        // It is stopped, and can be read under its own name too.
+        return Ok(());
+    }
     client
-        .change(["rename", &name, &aside])
+        .change(["rename", &container.id, &aside])
         .checked(&format!("set the failed container aside as {aside}"), "remove it: docker rm --force")
         .map(drop)
 }
 
 fn run_again(
     client: &Client,
-    service: &str,
+    deployment: &Deployment,
     previous: &Release,
+    found: &Found,
     launch: Option<&Launch>,
 ) -> Result<(), Error> {
     let name = &previous.instance.name;
-    match (look(client, name)?, launch) {
-        (Some(container), _) if container.running => Ok(()),
-        (Some(_), _) => client
-            .change(["start", name])
+    match (found, launch) {
+        (Found::Ours(container), _) if container.running => Ok(()),
+        (Found::Ours(container), _) => client
+            .change(["start", &container.id])
             .checked(&format!("start the previous release's container {name} again"), "see why: docker logs")
             .map(drop),
-        (None, Some(launch)) => {
-            make_network(client, service, launch)?;
-            run(client, launch)
+        (Found::Somebodys(_), _) => Err(taken("start", name)),
+        (Found::Nothing, Some(launch)) => {
+            make_network(client, &deployment.service, launch)?;
+            run(client, deployment, launch)
         }
-        (None, None) => Err(Error::target(
+        (Found::Nothing, None) => Err(Error::target(
             format!("run the previous release {} again", previous.id),
             format!(
                 "its container {name} is gone, and so is {}",
@@ -302,31 +275,5 @@ fn run_again(
             ),
             "deploy that version again",
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse;
-    use crate::launch::tests::deployment;
-
-    #[test]
-    fn only_the_releases_own_living_container_is_kept() {
-        let labels = r#"{"io.deployer.service":"web","io.deployer.release":"r2"}"#;
-        let check = |line: &str, labels: &str, expect: bool| {
-            let container = parse(&format!("{line}\n{labels}"));
-            assert_eq!(container.is_good(&deployment(), "sha256:1"), expect, "{line} {labels}");
-        };
-        check("true 0 sha256:1", labels, true);
-        check("true 1 sha256:1", labels, false);
-        check("false 0 sha256:1", labels, false);
-        check("true 0 sha256:2", labels, false);
-        check("true 0 sha256:1", "null", false);
-        check("true 0 sha256:1", &labels.replace("r2", "r1"), false);
-    }
-
-    #[test]
-    fn a_strangers_container_is_left_alone() {
-        assert!(parse("true 0 sha256:1\nnull").must_be_ours(&deployment(), "web-r2").is_err());
     }
 }

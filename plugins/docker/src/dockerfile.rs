@@ -32,6 +32,23 @@ pub fn labelled(dockerfile: &str, name: &str, value: &str) -> Option<String> {
     Some(text)
 }
 
+/// The instructions, each on one line, without comments.
+pub fn instructions(dockerfile: &str) -> Vec<String> {
+    let escape = escape(dockerfile);
+    let mut instructions: Vec<String> = Vec::new();
+    let mut goes_on = false;
+    for line in dockerfile.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let part = line.strip_suffix(escape);
+        let text = part.unwrap_or(line);
+        match instructions.last_mut().filter(|_| goes_on) {
+            Some(begun) => begun.push_str(&format!(" {text}")),
+            None => instructions.push(text.into()),
+        }
+        goes_on = part.is_some();
+    }
+    instructions
+}
+
 /// The character of the directive `# escape=`, which may stand before all instructions.
 fn escape(dockerfile: &str) -> char {
     let directives = dockerfile.lines().map_while(|line| line.trim().strip_prefix('#')?.split_once('='));

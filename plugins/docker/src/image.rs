@@ -8,8 +8,9 @@ use deployer_plugin::target;
 use deployer_plugin::types::{Artifact, Deployment, Error};
 use serde::Deserialize;
 
-use crate::client::{Client, Listed, RELEASE, SERVICE, State, image_tag, is_missing};
+use crate::client::{Client, RELEASE, SERVICE, State, image_tag, is_missing};
 use crate::launch::Launch;
+use crate::owner::{Container, own};
 
 /// What Docker knows of an image.
 pub struct Image {
@@ -35,12 +36,11 @@ pub fn discard(deployment: &Deployment, artifact: &Artifact) -> Result<(), Error
         return Err(Error::target(attempted, format!("it is not an image of {}", deployment.service), next));
     }
     if let Some(image) = image(&client, tag)? {
-        if !image.belongs_to(&deployment.service, release) {
-            let seen =
-                format!("its labels do not say that it is release {release} of {}", deployment.service);
+        if let Some(seen) = stranger(&image, &deployment.service, release, &artifact.digest) {
             return Err(Error::target(attempted, seen, "remove it by hand, if it is really unused"));
         }
         remove_containers(&client, deployment, release, &attempted)?;
+        // Only the tag: what another tag or a container holds, Docker keeps.
         let output = client.change(["rmi", tag]).output()?;
         if !output.succeeded() && !is_missing(&output) {
             let next =
@@ -69,6 +69,16 @@ impl Image {
     }
 }
 
+/// Why an image is not the one that was built for the release. Its labels alone do not tell: an image that is
+/// built from it has them too, and somebody may have given it the tag.
+fn stranger(image: &Image, service: &str, release: &str, digest: &str) -> Option<String> {
+    if !image.belongs_to(service, release) {
+        return Some(format!("its labels do not say that it is release {release} of {service}"));
+    }
+    let another = !digest.is_empty() && image.id != digest;
+    another.then(|| format!("the tag leads to {} now, and the build made {digest}", image.id))
+}
+
 /// Removes the release's stopped containers. One that runs keeps its image, under all of its names.
 fn remove_containers(
     client: &Client,
@@ -76,13 +86,13 @@ fn remove_containers(
     release: &str,
     attempted: &str,
 ) -> Result<(), Error> {
-    let of_release = |container: &Listed| container.release == release;
-    if let Some(running) = client.own(deployment, State::Running)?.into_iter().find(of_release) {
+    let of_release = |container: &Container| container.release() == release;
+    if let Some(running) = own(client, deployment, State::Running)?.into_iter().find(of_release) {
         let next = "deploy or roll back to another release first";
         return Err(Error::target(attempted, format!("the container {} runs from it", running.name), next));
     }
-    for container in client.own(deployment, State::Any)?.into_iter().filter(of_release) {
-        client.change(["rm", &container.name]).checked(
+    for container in own(client, deployment, State::Any)?.into_iter().filter(of_release) {
+        client.change(["rm", &container.id]).checked(
             &format!("remove the stopped container {}", container.name),
             "remove it by hand: docker rm",
         )?;
@@ -114,7 +124,7 @@ fn parse(text: &str) -> Image {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, stranger};
 
     #[test]
     fn an_image_is_read() {
@@ -127,6 +137,11 @@ mod tests {
         assert!(
             image.belongs_to("web", "r1") && !image.belongs_to("web", "r2") && !image.belongs_to("w", "r1")
         );
+        assert_eq!(stranger(&image, "web", "r1", "sha256:1"), None);
+        assert_eq!(stranger(&image, "web", "r1", ""), None);
+        let built_on_it = stranger(&image, "web", "r1", "sha256:0");
+        assert!(built_on_it.is_some_and(|seen| seen.contains("leads to sha256:1 now")));
+        assert!(stranger(&image, "web", "r2", "sha256:1").is_some());
         let bare = parse("sha256:2\n{\"Labels\":null}");
         assert!(
             bare.id == "sha256:2"

@@ -7,7 +7,7 @@ use deployer_plugin::method::{Values, has, multi_line, one_line, read_json, writ
 use deployer_plugin::types::{Deployment, Error, Instance};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{container_name, image_tag, labels};
+use crate::client::{CONTAINER, ROOT, container_name, image_tag, labels};
 use crate::container::KIND;
 use crate::image::Image;
 use crate::settings::Settings;
@@ -118,7 +118,6 @@ fn compose(deployment: &Deployment, image: &Image, settings: &Settings) -> Resul
     let values = Values { port: inner, release: &deployment.release };
 
     let mut arguments: Vec<String> = ["run", "--detach", "--name", &container].map(String::from).to_vec();
-    arguments.extend(labels(&deployment.service, &deployment.release));
     // A container that is not verified stays down when it dies, with its exit code; `promote` sets the policy.
     arguments.push("--restart=no".into());
     if !on_host {
@@ -130,6 +129,11 @@ fn compose(deployment: &Deployment, image: &Image, settings: &Settings) -> Resul
     arguments.extend(settings.cpus.iter().map(|cpus| format!("--cpus={cpus}")));
     arguments.extend(settings.volumes.iter().flat_map(|volume| ["--volume".into(), volume.clone()]));
     arguments.extend(settings.extra_args.iter().cloned());
+    // The last label of a name is the one that counts.
+    arguments.extend(labels(&deployment.service, &deployment.release));
+    for (label, value) in [(CONTAINER, &container), (ROOT, &deployment.layout.root)] {
+        arguments.extend(["--label".into(), format!("{label}={value}")]);
+    }
     arguments.push(tag.clone());
     if let Some(command) = &settings.command {
         arguments.extend(
@@ -223,7 +227,7 @@ pub mod tests {
         }
     }
 
-    fn launch(settings: &str, ports: &[u16]) -> Launch {
+    pub fn launch(settings: &str, ports: &[u16]) -> Launch {
         let image =
             Image { id: "sha256:1".into(), bytes: None, labels: BTreeMap::new(), ports: ports.to_vec() };
         compose(&deployment(), &image, &serde_json::from_str(settings).expect("settings")).expect("a launch")
@@ -234,9 +238,9 @@ pub mod tests {
         let launch = launch("{}", &[]);
         assert_eq!(
             launch.arguments.join(" "),
-            "run --detach --name web-r2 --label io.deployer.service=web --label io.deployer.release=r2 \
-             --restart=no --publish=8001:8001 --env-file /opt/web/env/r2 --env KEY --env PORT=8001 \
-             --env RELEASE=r2 web:r2"
+            "run --detach --name web-r2 --restart=no --publish=8001:8001 --env-file /opt/web/env/r2 --env KEY \
+             --env PORT=8001 --env RELEASE=r2 --label io.deployer.service=web --label io.deployer.release=r2 \
+             --label io.deployer.container=web-r2 --label io.deployer.root=/opt/web web:r2"
         );
         assert_eq!(launch.environment_file.as_deref(), Some("/opt/web/env/r2.multiline"));
         assert_eq!((launch.restart.as_str(), launch.network), ("unless-stopped", None));
@@ -249,8 +253,9 @@ pub mod tests {
             "command": "serve --port {port} --as 'x y'"}"#;
         let launch = launch(settings, &[8000]);
         let line = launch.arguments.join("|");
-        let end = "--network=fpai|--memory=512m|--cpus=1.5|--volume|data:/data|--init|web:r2|serve|--port|80|--as|x y";
-        assert!(line.ends_with(end), "{line}");
+        let middle = "|--network=fpai|--memory=512m|--cpus=1.5|--volume|data:/data|--init|--label|";
+        assert!(line.contains(middle), "{line}");
+        assert!(line.ends_with("|web:r2|serve|--port|80|--as|x y"), "{line}");
         assert!(line.contains("--publish=10.0.0.5:8001:80|--publish=127.0.0.1:8001:80"), "{line}");
         assert!(line.contains("--env|PORT=80|"), "{line}");
         assert_eq!((launch.restart.as_str(), launch.network.as_deref()), ("always", Some("fpai")));

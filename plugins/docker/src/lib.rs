@@ -3,13 +3,16 @@
 //! The old container stops before the new one starts, since both want the service's port. What a release
 //! was run with is kept on the target, so that it comes back exactly as it was.
 
+mod base;
 mod build;
 mod client;
 mod container;
 mod dockerfile;
 mod image;
 mod launch;
+mod owner;
 mod settings;
+mod tag;
 mod validate;
 
 use deployer_plugin::settings::{schema, settings};
@@ -53,7 +56,7 @@ impl phases::start::Guest for Docker {
     }
 
     fn promote(deployment: Deployment, instance: Instance) -> Result<(), Error> {
-        container::promote(&deployment, &instance)
+        container::promote(&deployment, &instance, &settings(&deployment)?)
     }
 
     fn restore(deployment: Deployment) -> Result<Option<Instance>, Error> {

@@ -41,6 +41,9 @@ pub struct Settings {
     pub command: Option<CommandLine>,
     /// More arguments for `docker run`, before the image's name.
     pub extra_args: Vec<String>,
+    /// Whether the tag `{service}:latest` is moved to the release that runs. Without it, the tag is left alone:
+    /// for a service that is called as somebody else's image.
+    pub latest: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
@@ -68,6 +71,7 @@ impl Default for Settings {
             volumes: Vec::new(),
             command: None,
             extra_args: Vec::new(),
+            latest: true,
         }
     }
 }
@@ -92,8 +96,15 @@ const LEAST_MEMORY: u64 = 6 << 20;
 impl Settings {
     /// What is wrong, each as what was seen and what to write instead.
     pub fn problems(&self) -> Vec<(String, String)> {
-        let checks =
-            [self.paths(), self.memory(), self.bind(), self.cpus(), self.volumes(), self.extra_args()];
+        let checks = [
+            self.paths(),
+            self.memory(),
+            self.bind(),
+            self.cpus(),
+            self.volumes(),
+            self.extra_args(),
+            self.labels(),
+        ];
         checks.into_iter().flatten().collect()
     }
 
@@ -152,6 +163,19 @@ impl Settings {
             "leave it out: this method sets it, and there are settings for the port and for restarting";
         Some((format!("`extra_args` has `{own}`"), next.into()))
     }
+
+    /// By these labels this method knows its containers.
+    fn labels(&self) -> Option<(String, String)> {
+        let own = self.extra_args.iter().enumerate().find_map(|(place, argument)| {
+            let after = |flag: &str| argument.strip_prefix(flag).map(|rest| rest.trim_start_matches('='));
+            let label = match argument.as_str() {
+                "--label" | "-l" => self.extra_args.get(place + 1).map(String::as_str),
+                _ => after("--label=").or_else(|| after("-l")),
+            };
+            label.filter(|label| label.starts_with("io.deployer."))
+        })?;
+        Some((format!("`extra_args` sets the label `{own}`"), "choose a name without `io.deployer.`".into()))
+    }
 }
 
 /// A number with Docker's units, in bytes.
@@ -195,13 +219,21 @@ mod tests {
         check(r#"{"volumes": ["./data:/data"]}"#, "`volumes`");
         check(r#"{"volumes": ["data"]}"#, "`volumes`");
         check(r#"{"extra_args": ["--restart=always"]}"#, "`extra_args`");
+        check(
+            r#"{"extra_args": ["--init", "--label", "io.deployer.service=shop"]}"#,
+            "the label `io.deployer.service",
+        );
+        check(r#"{"extra_args": ["--label=io.deployer.container=x"]}"#, "the label `io.deployer.container");
+        check(r#"{"extra_args": ["-l=io.deployer.root=/"]}"#, "the label `io.deployer.root");
     }
 
     #[test]
     fn what_is_right_passes() {
         let check = |json: &str| assert!(problems(json).is_empty(), "{json}");
         check(r#"{"memory": "512m", "cpus": 1.5, "bind": "::1"}"#);
-        check(r#"{"volumes": ["data:/data", "/srv:/srv:ro"], "extra_args": ["--init", "--read-only"]}"#);
+        check(
+            r#"{"volumes": ["data:/data", "/srv:/srv:ro"], "extra_args": ["--init", "--label", "team=a"]}"#,
+        );
         check(
             r#"{"dockerfile": "deploy/Dockerfile", "restart": "on-failure", "command": "serve --port {port}"}"#,
         );

@@ -5,10 +5,13 @@ use deployer_plugin::method::{from_service, kept_by_shell, multi_line, takes_ove
 use deployer_plugin::target::Output;
 use deployer_plugin::types::{Deployment, Error, Finding};
 
-use crate::client::{Client, State};
+use crate::base;
+use crate::client::{Client, State, container_name, failed_name, image_tag};
 use crate::container::KIND;
 use crate::dockerfile::is_from;
+use crate::owner::{Found, find, own, strangers_at};
 use crate::settings::Settings;
+use crate::tag::{self, Latest};
 
 /// Findings of the settings and the service first, then of the server.
 ///
@@ -21,7 +24,8 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
         .map(|(seen, next)| Finding::failed("docker settings", seen, next))
         .collect();
     findings.extend(takes_over(deployment, KIND));
-    findings.push(dockerfile(settings)?);
+    let text = from_service(&settings.dockerfile)?;
+    findings.push(dockerfile(&settings.dockerfile, text.as_deref()));
     let client_holds = multi_line(&deployment.environment);
     findings.extend(of_the_client(&client_holds));
     findings.extend(kept_by_shell(&client_holds)?);
@@ -41,13 +45,19 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     findings.push(engine(version.text()));
     findings.extend(processors(&client, settings)?);
     findings.push(port(&client, deployment)?);
+    findings.extend(names(&client, deployment)?);
+    let latest = tag::latest(&client, deployment, &own(&client, deployment, State::Any)?)?;
+    findings.extend(of_the_tag(&tag::name(&deployment.service), &latest, settings.latest));
+    let images = base::images(&text.unwrap_or_default(), &settings.build_args);
+    let tag = tag::name(&deployment.service);
+    let own_base = images.iter().find(|image| base::is_tag(image, &tag));
+    findings.extend(own_base.and_then(|image| builds_on_itself(image, &tag, &latest, settings.latest)));
     Ok(findings)
 }
 
-fn dockerfile(settings: &Settings) -> Result<Finding, Error> {
-    let path = &settings.dockerfile;
-    Ok(match from_service(path)? {
-        Some(text) if text.lines().any(is_from) => Finding::passed("the Dockerfile is there", path.clone()),
+fn dockerfile(path: &str, text: Option<&str>) -> Finding {
+    match text {
+        Some(text) if text.lines().any(is_from) => Finding::passed("the Dockerfile is there", path),
         Some(_) => Finding::failed(
             "the Dockerfile is there",
             format!("{path} has no FROM line"),
@@ -58,7 +68,7 @@ fn dockerfile(settings: &Settings) -> Result<Finding, Error> {
             format!("the service has no {path}"),
             "write one, set `dockerfile` to where it is, or choose the method `systemd`, which needs none",
         ),
-    })
+    }
 }
 
 /// Docker's own file of variables holds one-line values only; the client itself has the others in its environment,
@@ -129,16 +139,77 @@ fn processors(client: &Client, settings: &Settings) -> Result<Option<Finding>, E
 
 fn port(client: &Client, deployment: &Deployment) -> Result<Finding, Error> {
     let check = format!("no other container has port {}", deployment.port);
-    let published = client.list(&format!("publish={}/tcp", deployment.port), State::Running)?;
-    let other = published.into_iter().find(|container| container.service != deployment.service);
-    Ok(match other {
+    Ok(match strangers_at(client, deployment, deployment.port)?.first() {
         None => Finding::passed(check, ""),
         Some(other) => Finding::failed(
             check,
-            format!("the container {} publishes it", other.name),
+            format!(
+                "the container {} publishes it, and this tool did not run it for this service",
+                other.name
+            ),
             format!("choose another port, or stop it: docker stop {}", other.name),
         ),
     })
+}
+
+/// The names that this deployment gives must not be somebody else's.
+fn names(client: &Client, deployment: &Deployment) -> Result<Vec<Finding>, Error> {
+    let (service, release) = (&deployment.service, &deployment.release);
+    let mut findings = Vec::new();
+    for name in [container_name(service, release), failed_name(service, release)] {
+        if let Found::Somebodys(_) = find(client, deployment, &name)? {
+            findings.push(Finding::failed(
+                "the container's name is free",
+                format!("there is a container {name}, which this tool did not make"),
+                format!("rename it: docker rename {name} OTHER-NAME; then deploy again"),
+            ));
+        }
+    }
+    let tag = image_tag(service, release);
+    if client.inspect("image", &tag, "{{.Id}}")?.is_some() {
+        findings.push(Finding::failed(
+            "the image's name is free",
+            format!("there is an image {tag}, which this tool did not build"),
+            format!("give it another name: docker tag {tag} OTHER && docker rmi {tag}; then deploy again"),
+        ));
+    }
+    Ok(findings)
+}
+
+fn of_the_tag(tag: &str, latest: &Latest, moved: bool) -> Option<Finding> {
+    match latest {
+        Latest::Somebodys(_) if moved => {
+            Some(Finding::failed(format!("the tag {tag} is ours to move"), tag::foreign(tag), tag::next(tag)))
+        }
+        Latest::Absent | Latest::Ours(_) | Latest::Somebodys(_) => None,
+    }
+}
+
+/// A build that starts from what this service's deployments tag would be laid upon the last one, each time.
+fn builds_on_itself(image: &str, tag: &str, latest: &Latest, moved: bool) -> Option<Finding> {
+    let check = "the build does not start from its own result";
+    if moved {
+        return Some(Finding::failed(
+            check,
+            format!(
+                "the Dockerfile names the image `{image}`, and `{tag}` is the tag that each deployment of this \
+                 service gives to its own image"
+            ),
+            "set `latest = false` in [settings.docker], or give the service another name",
+        ));
+    }
+    match latest {
+        Latest::Ours(_) => Some(Finding::failed(
+            check,
+            format!(
+                "the Dockerfile names the image `{image}`, and `{tag}` is an image of this service's own"
+            ),
+            format!(
+                "give the tag back to the original: docker rmi {tag}; then docker pull {tag}, or docker tag"
+            ),
+        )),
+        Latest::Absent | Latest::Somebodys(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -146,7 +217,8 @@ mod tests {
     use deployer_plugin::target::{Exit, Output};
     use deployer_plugin::types::Severity;
 
-    use super::{engine, of_the_client, unanswered};
+    use super::{builds_on_itself, engine, of_the_client, of_the_tag, unanswered};
+    use crate::tag::Latest;
 
     #[test]
     fn an_engine_that_does_not_answer_says_what_to_do() {
@@ -188,5 +260,26 @@ mod tests {
         check(&["HOME"], Some("HOME"));
         check(&["LD_PRELOAD"], Some("LD_PRELOAD"));
         check(&["https_proxy", "NO_PROXY"], Some("https_proxy, NO_PROXY"));
+    }
+
+    #[test]
+    fn a_tag_of_somebody_else_is_never_moved_nor_built_upon_twice() {
+        let (absent, ours, foreign) =
+            (Latest::Absent, Latest::Ours("sha256:1".into()), Latest::Somebodys("sha256:2".into()));
+        let check = |latest: &Latest, moved: bool, tag: Option<&str>, base: Option<&str>| {
+            let of = |finding: Option<deployer_plugin::types::Finding>| finding.map(|finding| finding.next);
+            let found = of(of_the_tag("python:latest", latest, moved));
+            assert!(found.is_some() == tag.is_some(), "{latest:?} {moved}: {found:?}");
+            assert!(found.unwrap_or_default().contains(tag.unwrap_or_default()), "{latest:?} {moved}");
+            let found = of(builds_on_itself("python", "python:latest", latest, moved));
+            assert!(found.is_some() == base.is_some(), "{latest:?} {moved}: {found:?}");
+            assert!(found.unwrap_or_default().contains(base.unwrap_or_default()), "{latest:?} {moved}");
+        };
+        check(&absent, true, None, Some("latest = false"));
+        check(&absent, false, None, None);
+        check(&ours, true, None, Some("latest = false"));
+        check(&ours, false, None, Some("docker rmi python:latest"));
+        check(&foreign, true, Some("latest = false"), Some("latest = false"));
+        check(&foreign, false, None, None);
     }
 }
