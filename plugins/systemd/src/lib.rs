@@ -6,6 +6,7 @@
 
 mod account;
 mod command;
+mod owner;
 mod settings;
 mod unit;
 mod unit_text;

@@ -8,6 +8,7 @@ use deployer_plugin::method::{folder, must_take_over, names, read_text, there};
 use deployer_plugin::types::{Deployment, Error, Instance};
 use deployer_plugin::{environment, target};
 
+use crate::owner::{self, Owner, must_be_ours};
 use crate::settings::Settings;
 use crate::unit_text::{Plan, text, unit_name};
 use crate::{account, command, venv};
@@ -30,7 +31,7 @@ pub fn start(deployment: &Deployment, settings: &Settings) -> Result<Instance, E
     let text = decide(deployment, settings)?;
     let unit = unit_name(&deployment.service);
     if !(is_installed(&unit, &text)? && lives(&unit)?) {
-        replace(&unit, &text)?;
+        replace(deployment, &unit, &text)?;
     }
     instance(&unit, deployment.port)
 }
@@ -39,7 +40,8 @@ pub fn start(deployment: &Deployment, settings: &Settings) -> Result<Instance, E
 ///
 /// # Errors
 /// Those of systemd.
-pub fn promote(_deployment: &Deployment, instance: &Instance) -> Result<(), Error> {
+pub fn promote(deployment: &Deployment, instance: &Instance) -> Result<(), Error> {
+    must_be_ours(deployment, &format!("enable {}", instance.name))?;
     enable(&instance.name)
 }
 
@@ -51,7 +53,11 @@ pub fn promote(_deployment: &Deployment, instance: &Instance) -> Result<(), Erro
 pub fn restore(deployment: &Deployment) -> Result<Option<Instance>, Error> {
     let unit = unit_name(&deployment.service);
     let Some(previous) = &deployment.previous else {
-        take_away(&unit)?;
+        // Nothing was put in the place of somebody else's, so nothing of it is taken away.
+        match owner::owner(deployment)? {
+            Owner::Us(_) => take_away(&unit)?,
+            Owner::Nobody | Owner::Somebody { .. } => {}
+        }
         return Ok(None);
     };
     must_take_over(deployment, KIND)?;
@@ -64,7 +70,7 @@ pub fn restore(deployment: &Deployment) -> Result<Option<Instance>, Error> {
         )
     })?;
     if !(is_installed(&unit, &text)? && is_active(&unit)?) {
-        replace(&unit, &text)?;
+        replace(deployment, &unit, &text)?;
     }
     enable(&unit)?;
     instance(&unit, previous.instance.port).map(Some)
@@ -84,8 +90,7 @@ fn decide(deployment: &Deployment, settings: &Settings) -> Result<String, Error>
         return Ok(text);
     }
     let argv = command::find(deployment, settings)?;
-    let user = account::user(&deployment.service, settings);
-    account::make(&user, &deployment.service)?;
+    let user = account::make(&deployment.service, settings, installed_user(deployment)?.as_deref())?;
     account::let_in(&user, files)?;
     let link = venv::link(files);
     let plan = Plan {
@@ -105,12 +110,16 @@ fn decide(deployment: &Deployment, settings: &Settings) -> Result<String, Error>
     Ok(text)
 }
 
-fn installed_path(unit: &str) -> String {
-    format!("/etc/systemd/system/{unit}")
+/// The user of the unit that this tool has installed.
+fn installed_user(deployment: &Deployment) -> Result<Option<String>, Error> {
+    Ok(match owner::owner(deployment)? {
+        Owner::Us(user) => Some(user),
+        Owner::Nobody | Owner::Somebody { .. } => None,
+    })
 }
 
 fn is_installed(unit: &str, text: &str) -> Result<bool, Error> {
-    read_text(&installed_path(unit)).map(|installed| installed.as_deref() == Some(text))
+    read_text(&owner::path(unit)).map(|installed| installed.as_deref() == Some(text))
 }
 
 fn is_active(unit: &str) -> Result<bool, Error> {
@@ -121,9 +130,10 @@ fn lives(unit: &str) -> Result<bool, Error> {
     read(alive(unit)).output().map(|output| output.succeeded())
 }
 
-fn replace(unit: &str, text: &str) -> Result<(), Error> {
+fn replace(deployment: &Deployment, unit: &str, text: &str) -> Result<(), Error> {
+    must_be_ours(deployment, &format!("replace {unit}"))?;
     stop(unit)?;
-    target::write_file(&installed_path(unit), text.as_bytes(), 0o644)?;
+    target::write_file(&owner::path(unit), text.as_bytes(), 0o644)?;
     reload(unit)?;
     let output = change(["systemctl", "start", unit]).output()?;
     if output.succeeded() {
@@ -159,10 +169,10 @@ fn enable(unit: &str) -> Result<(), Error> {
 
 fn take_away(unit: &str) -> Result<(), Error> {
     stop(unit)?;
-    if there(&installed_path(unit))? {
+    if there(&owner::path(unit))? {
         change(["systemctl", "disable", "--quiet", unit])
             .checked(&format!("disable {unit}"), &format!("systemctl disable {unit}"))?;
-        target::remove(&installed_path(unit))?;
+        target::remove(&owner::path(unit))?;
     }
     reload(unit)
 }
@@ -181,7 +191,7 @@ fn instance(unit: &str, port: u16) -> Result<Instance, Error> {
 /// When the unit's text was put in place, in seconds since 1970 with a fraction: after what ran before had
 /// stopped, and right before this was started. So the log of this release begins there.
 fn put_in_place(unit: &str) -> Result<String, Error> {
-    read(["stat", "-c", "%.6Y", &installed_path(unit)])
+    read(["stat", "-c", "%.6Y", &owner::path(unit)])
         .checked("see when the unit was put in place", "see that /etc/systemd/system can be read")
         .map(|output| output.text().to_string())
 }

@@ -45,6 +45,17 @@ pub fn text(plan: &Plan, settings: &Settings) -> String {
     lines.join("\n")
 }
 
+/// The user of a unit's text that this tool wrote for a service with this folder; none where it has not the mark.
+/// Another deployer may have a service of the same name in another folder.
+pub fn marked(text: &str, service: &str, root: &str) -> Option<String> {
+    let mark = format!("X-Deployer-Service={service}");
+    let folder = format!("{}/releases/", percent(root));
+    let first = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name));
+    let ours =
+        text.lines().any(|line| line.trim() == mark) && first("WorkingDirectory=")?.starts_with(&folder);
+    ours.then(|| first("User=").unwrap_or("root").replace("%%", "%"))
+}
+
 fn head(plan: &Plan) -> Vec<String> {
     vec![
         "# Written by deployer, which replaces it with each deployment.".into(),
@@ -177,7 +188,7 @@ fn percent(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dollar, Plan, exec, quote, text, unit_name};
+    use super::{Dollar, Plan, exec, marked, quote, text, unit_name};
 
     fn unit(settings: &str, change: impl Fn(&mut Plan)) -> String {
         let argv = ["/opt/web/venvs/1/bin/uvicorn", "app.main:app", "--log", "100% $x"].map(String::from);
@@ -194,6 +205,18 @@ mod tests {
         };
         change(&mut plan);
         text(&plan, &serde_json::from_str(settings).expect("settings"))
+    }
+
+    #[test]
+    fn what_this_tool_wrote_has_its_mark() {
+        let text = unit(r#"{"service_lines": ["WorkingDirectory=/srv", "User=other"]}"#, |_| {});
+        assert_eq!(marked(&text, "web", "/opt/web").as_deref(), Some("svc-web"));
+        assert_eq!(marked(&text, "we", "/opt/web"), None);
+        assert_eq!(marked(&text, "web", "/opt/we"), None);
+        assert_eq!(marked(&text, "web", "/srv/web"), None);
+        let percent = unit("{}", |plan| plan.files = "/opt/50%/releases/r2");
+        assert_eq!(marked(&percent, "web", "/opt/50%").as_deref(), Some("svc-web"));
+        assert_eq!(marked("[Service]\nWorkingDirectory=/opt/web/releases/r2\n", "web", "/opt/web"), None);
     }
 
     #[test]

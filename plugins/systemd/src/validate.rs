@@ -4,8 +4,9 @@ use deployer_plugin::command::{Run, read};
 use deployer_plugin::method::{
     Origin, Start, from_service, kept_by_shell, lists_requirement, names, takes_over, there,
 };
-use deployer_plugin::types::{Deployment, Error, Finding};
+use deployer_plugin::types::{Deployment, Error, Finding, Severity};
 
+use crate::owner::{self, Owner};
 use crate::settings::Settings;
 use crate::venv::FACTS;
 use crate::{account, command, unit};
@@ -23,7 +24,17 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     findings.extend(takes_over(deployment, unit::KIND));
     let requirements = from_service(&settings.requirements)?;
     findings.push(start_command(deployment, settings, requirements.as_deref())?);
-    findings.push(booted()?);
+    let booted = booted()?;
+    if booted.severity == Severity::Passed {
+        let owner = owner::owner(deployment)?;
+        findings.extend(owner::findings(deployment, &owner)?);
+        let installed = match &owner {
+            Owner::Us(user) => Some(user.as_str()),
+            Owner::Nobody | Owner::Somebody { .. } => None,
+        };
+        findings.extend(account::findings(&deployment.service, settings, installed)?);
+    }
+    findings.push(booted);
     findings.push(root()?);
     if !settings.build.is_empty() {
         // systemd itself sets every name; the shell that runs the build commands does not.

@@ -178,6 +178,7 @@ fn unused(root: &str) -> Result<Vec<String>, Error> {
     Ok(output.stdout.lines().map(String::from).collect())
 }
 
+/// Only folders that are named as this tool names them: a digest, which nobody gives by hand.
 const UNUSED: &str = r#"
 used() {
   [ -e "$1/.complete" ] || return 1
@@ -189,6 +190,9 @@ used() {
 root=$1
 for path in "$root/venvs"/*/; do
   path=${path%/}
+  name=${path##*/}
+  case $name in *[!0-9a-f]*) continue ;; esac
+  [ "${#name}" = 32 ] && [ ! -L "$path" ] || continue
   [ ! -d "$path" ] || used "$path" || printf '%s\n' "$path"
 done
 "#;
@@ -240,7 +244,7 @@ fn make_link(path: &str, files: &str) -> Result<(), Error> {
 mod tests {
     use deployer_plugin::types::Error;
 
-    use super::{Requirements, digest, requirements};
+    use super::{Requirements, UNUSED, digest, requirements};
 
     fn read(files: &'static [(&str, &str)]) -> impl Fn(&str) -> Result<Option<String>, Error> {
         move |path| Ok(files.iter().find(|(name, _)| *name == path).map(|(_, text)| text.to_string()))
@@ -284,5 +288,24 @@ mod tests {
         assert_ne!(digest(&one, "3.11", "r1"), digest(&two, "3.11", "r1"));
         assert_ne!(digest(&own, "3.11", "r1"), digest(&own, "3.11", "r2"));
         assert_eq!(digest(&one, "3.11", "r1").len(), 32);
+    }
+
+    #[test]
+    fn only_what_this_tool_made_is_unused() {
+        let root = std::env::temp_dir().join(format!("deployer-venvs-{}", std::process::id()));
+        let make = |path: &str| std::fs::create_dir_all(root.join(path)).expect("a folder");
+        let (used, left) = ("0".repeat(32), "a".repeat(32));
+        make(&format!("venvs/{used}/.releases/r1"));
+        make(&format!("venvs/{used}/.complete"));
+        make("releases/r1");
+        make(&format!("venvs/{left}/bin"));
+        make("venvs/by-hand/bin");
+        make("venvs/abc");
+        std::os::unix::fs::symlink("/tmp", root.join("venvs").join("b".repeat(32))).expect("a link");
+        let output =
+            std::process::Command::new("sh").args(["-c", UNUSED, "sh"]).arg(&root).output().expect("a shell");
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(found, format!("{}\n", root.join("venvs").join(&left).display()));
+        std::fs::remove_dir_all(&root).expect("removed");
     }
 }
