@@ -48,7 +48,11 @@ impl phases::validate::Guest for Preflight {
         let mut findings = vec![folder.finding()];
         match machine::ask(&deployment) {
             Ok(machine) => {
-                findings.extend(machine.findings(folder.bytes, settings.min_free_bytes));
+                findings.extend(machine.findings(
+                    folder.bytes,
+                    settings.min_free_bytes,
+                    &deployment.layout.root,
+                ));
                 findings.push(port::finding(&machine.port, &machine.user, &deployment));
             }
             Err(error) => findings.push(unanswered(error)),

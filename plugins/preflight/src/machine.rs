@@ -19,6 +19,8 @@ pub struct Machine {
     /// The service's folder, or the nearest one above it that exists.
     near: String,
     unwritable: Vec<String>,
+    /// What is wrong with the link to the live release.
+    astray: Option<String>,
     /// Bytes there.
     free: Option<u64>,
     pub port: Port,
@@ -48,7 +50,7 @@ impl Machine {
             machine.learn(word, fact);
             let Some((pid, fact)) = fact.split_once(' ') else { continue };
             let Ok(pid) = pid.parse() else { continue };
-            if ["holder", "inside", "unit", "kin", "within"].contains(&word) {
+            if ["holder", "unit", "kin", "within"].contains(&word) {
                 let holder = holders.entry(pid).or_insert_with(|| Holder { pid, ..Holder::default() });
                 learn_of_holder(holder, word, fact);
             }
@@ -57,9 +59,20 @@ impl Machine {
         machine
     }
 
-    /// `size` is the service's, in bytes.
-    pub fn findings(&self, size: u64, min_free: u64) -> Vec<Finding> {
-        vec![self.tools(), self.root(), self.room(size, min_free)]
+    /// `size` is the service's, in bytes, and `root` its folder on the target.
+    pub fn findings(&self, size: u64, min_free: u64, root: &str) -> Vec<Finding> {
+        let findings = [self.tools(), self.root(), self.room(size, min_free)];
+        findings.into_iter().chain(self.current(root)).collect()
+    }
+
+    /// The link is replaced with each release, but not another thing of that name.
+    fn current(&self, root: &str) -> Option<Finding> {
+        let astray = self.astray.as_ref()?;
+        Some(Finding::failed(
+            format!("{root}/current is this tool's"),
+            format!("{astray}, and this tool did not make it"),
+            format!("rename it: mv {root}/current {root}/OTHER-NAME"),
+        ))
     }
 
     fn tools(&self) -> Finding {
@@ -124,6 +137,7 @@ impl Machine {
             "lacks" => self.lacks.push(fact.into()),
             "near" => self.near = fact.into(),
             "unwritable" => self.unwritable.push(fact.into()),
+            "astray" => self.astray = Some(fact.into()),
             "free" => self.free = fact.parse::<u64>().ok().map(|kib| kib.saturating_mul(1024)),
             "listener" => self.port.listeners.push(fact.into()),
             "listening" => self.port.units.extend(named(fact)),
@@ -137,7 +151,6 @@ impl Machine {
 fn learn_of_holder(holder: &mut Holder, word: &str, fact: &str) {
     match word {
         "holder" => holder.program = fact.into(),
-        "inside" => holder.inside = true,
         "unit" => holder.unit = named(fact),
         "kin" => holder.kin = fact.split(' ').filter_map(|number| number.parse().ok()).collect(),
         "within" => holder.container = named(fact),
@@ -156,10 +169,11 @@ mod tests {
     use super::*;
     use deployer_plugin::types::Severity::{self, Failed, Passed, Warning};
 
-    fn check(text: &str, expected: [(Severity, &str); 3]) {
-        let findings = Machine::parse(text).findings(1_000_000, 500_000_000);
+    fn check(text: &str, expected: &[(Severity, &str)]) {
+        let findings = Machine::parse(text).findings(1_000_000, 500_000_000, "/opt/web");
+        assert_eq!(findings.len(), expected.len(), "{findings:?}");
         for (finding, (severity, text)) in findings.iter().zip(expected) {
-            assert_eq!(finding.severity, severity, "{finding:?}");
+            assert_eq!(finding.severity, *severity, "{finding:?}");
             assert!(finding.message.contains(text), "{finding:?}");
         }
     }
@@ -168,7 +182,7 @@ mod tests {
     fn what_a_machine_is_told() {
         check(
             "system\tLinux\nuser\troot\nnear\t/opt\nfree\t1000000\n",
-            [
+            &[
                 (Passed, "GNU"),
                 (Passed, "root may write to /opt"),
                 (Passed, "1.0 GB are free, 502 MB are needed"),
@@ -176,7 +190,7 @@ mod tests {
         );
         check(
             "system\tLinux\nuser\tweb\nnear\t/opt\nlacks\tsort -z\nlacks\tcomm -z\nunwritable\t/opt\nfree\t1000\n",
-            [
+            &[
                 (Failed, "sort -z, comm -z"),
                 (Failed, "web may not write to /opt"),
                 (Failed, "1.0 MB are free at /opt, 502 MB are needed"),
@@ -184,14 +198,14 @@ mod tests {
         );
         check(
             "system\tDarwin\nuser\tweb\nnear\t/opt\nfree\t\n",
-            [(Failed, "Darwin"), (Passed, "/opt"), (Warning, "df does not say")],
+            &[(Failed, "Darwin"), (Passed, "/opt"), (Warning, "df does not say")],
         );
     }
 
     #[test]
     fn holders_are_put_together() {
         let machine = Machine::parse(
-            "listener\twww-data\nlistening\tother nginx.service\nholder\t812 my prog\ninside\t812 \nunit\t812 other nginx.service\n\
+            "listener\twww-data\nlistening\tother nginx.service\nholder\t812 my prog\nunit\t812 other nginx.service\n\
              kin\t812 800 812 800\nwithin\t812 own web-r1\npublished\tother db\nnoted\t77\nholder\tx y\n",
         );
         assert_eq!(machine.port.listeners, ["www-data"]);
@@ -203,7 +217,6 @@ mod tests {
             [Holder {
                 pid: 812,
                 program: "my prog".into(),
-                inside: true,
                 unit: Some(Named { name: "nginx.service".into(), own: false }),
                 container: Some(Named { name: "web-r1".into(), own: true }),
                 kin: vec![800, 812, 800],

@@ -21,8 +21,6 @@ pub struct Port {
 pub struct Holder {
     pub pid: u32,
     pub program: String,
-    /// Whether it was started in the service's folder on the target.
-    pub inside: bool,
     pub unit: Option<Named>,
     pub container: Option<Named>,
     /// Its session's leader, itself, and the processes above it.
@@ -33,7 +31,7 @@ pub struct Holder {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Named {
     pub name: String,
-    /// By its label, or by its name, it is the service's.
+    /// By what this tool wrote, it is the service's.
     pub own: bool,
 }
 
@@ -123,7 +121,7 @@ fn claim_of_holder(holder: &Holder, noted: &[u32]) -> Claim {
     };
     let own_unit = holder.unit.as_ref().is_some_and(|unit| unit.own);
     let own_process = holder.kin.iter().any(|pid| noted.contains(pid));
-    Claim { name, own: own_unit || own_process || holder.inside }
+    Claim { name, own: own_unit || own_process }
 }
 
 fn names(claims: &[Claim]) -> String {
@@ -228,7 +226,6 @@ mod tests {
                 vec![],
             ),
             held(vec![Holder { kin: vec![812, 500], ..holder("python") }], vec![]),
-            held(vec![Holder { inside: true, ..holder("x") }], vec![]),
         ];
         for port in own {
             check(&port, (Warning, "left behind"), (Passed, "release r1, which runs now"));

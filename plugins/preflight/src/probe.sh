@@ -7,8 +7,47 @@ root=$1 port=$2 service=$3
 LC_ALL=C
 export LC_ALL
 
-whose() { [ "$1" = "$2" ] && echo own || echo other; }
 say() { printf '%s\t%s\n' "$1" "$2"; }
+
+# The unit is the service's if it has the tool's mark, for this folder: anybody may use its name.
+whose_unit() {
+    file=/etc/systemd/system/$1
+    if [ "$1" = "deployer-$service.service" ] && [ -f "$file" ] && [ ! -L "$file" ] &&
+        grep -qxF "X-Deployer-Service=$service" "$file" &&
+        sed -n 's/^WorkingDirectory=//p' "$file" | sed 's/%%/%/g' | head -n 1 | grep -qF "$root/releases/"; then
+        echo own
+    else
+        echo other
+    fi
+}
+
+# A container is the service's if it names itself in a label that its image does not have, or if an earlier
+# deployer's launch of it is kept: labels are handed on from images. Prints `own NAME` or `other NAME`.
+whose_container() {
+    docker container inspect --format '{{.Name}} {{.Image}}
+{{index .Config.Labels "io.deployer.service"}}
+{{index .Config.Labels "io.deployer.release"}}
+{{index .Config.Labels "io.deployer.container"}}
+{{index .Config.Labels "io.deployer.root"}}' "$1" 2>/dev/null | {
+        read -r name image
+        read -r of
+        read -r release
+        read -r itself
+        read -r folder
+        name=${name#/} whose=other made_as=$service-$release
+        if [ "$of" = "$service" ] && [ -n "$release" ] && [ "${name%-failed}" = "$made_as" ]; then
+            if [ -n "$itself" ]; then
+                inherited=$(docker image inspect --format '{{index .Config.Labels "io.deployer.container"}}' \
+                    "$image" 2>/dev/null)
+                [ "$itself" != "$made_as" ] || [ "$inherited" = "$itself" ] || [ "$folder" != "$root" ] || whose=own
+            elif [ -f "$root/docker/$release.json" ] &&
+                ! grep -qF 'io.deployer.container=' "$root/docker/$release.json"; then
+                whose=own
+            fi
+        fi
+        [ -z "$name" ] || printf '%s %s\n' "$whose" "$name"
+    }
+}
 
 # Tools are tried, not looked up: a small system has them without the options that a transfer needs.
 try() {
@@ -44,6 +83,16 @@ fi
 for folder in "$root/releases" "$root/manifests" "$root/env"; do
     [ ! -e "$folder" ] || [ -w "$folder" ] || say unwritable "$folder"
 done
+# Which release is live, by a link that this tool made.
+if [ -L "$root/current" ]; then
+    to=$(readlink "$root/current")
+    case ${to#"$root/"} in
+    releases/?*) ;;
+    *) say astray "it leads to $to" ;;
+    esac
+elif [ -e "$root/current" ]; then
+    say astray "it is not a link"
+fi
 say free "$(df -Pk "$near" 2>/dev/null | tail -n 1 | sed 's/.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*/\1/')"
 
 # Whoever listens at the port. The kernel's own table is there without any tool.
@@ -65,7 +114,7 @@ done | cut -d / -f 3 | sort -nu | head -n 20)
 for group in $groups; do
     members=$(cat "/sys/fs/cgroup$group/cgroup.procs" "/sys/fs/cgroup/unified$group/cgroup.procs" 2>/dev/null)
     case $members in
-    '' | *[!0-9]*) say listening "$(whose "${group##*/}" "deployer-$service.service") ${group##*/}" ;;
+    '' | *[!0-9]*) say listening "$(whose_unit "${group##*/}") ${group##*/}" ;;
     *) pids="$pids $members" ;;
     esac
 done
@@ -74,9 +123,8 @@ docker=
 [ -z "$sockets" ] || ! command -v docker >/dev/null 2>&1 || docker=docker
 for pid in $pids; do
     say holder "$pid $(cat "/proc/$pid/comm" 2>/dev/null)"
-    case $(readlink "/proc/$pid/cwd" 2>/dev/null)/ in "$root"/*) say inside "$pid " ;; esac
     unit=$(grep -o '[^/]*\.service' "/proc/$pid/cgroup" 2>/dev/null | tail -n 1)
-    [ -z "$unit" ] || say unit "$pid $(whose "$unit" "deployer-$service.service") $unit"
+    [ -z "$unit" ] || say unit "$pid $(whose_unit "$unit") $unit"
     # Its session, and the processes above it: what a pid file may name.
     kin=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d ' ' -f 4)
     above=$pid
@@ -87,13 +135,13 @@ for pid in $pids; do
     say kin "$pid $kin"
     container=$(grep -o '[0-9a-f]\{64\}' "/proc/$pid/cgroup" 2>/dev/null | head -n 1)
     if [ -n "$docker" ] && [ -n "$container" ]; then
-        docker inspect --format '{{.Name}} {{index .Config.Labels "io.deployer.service"}}' "$container" 2>/dev/null |
-            while read -r name label; do say within "$pid $(whose "$label" "$service") ${name#/}"; done
+        whose_container "$container" | while read -r named; do say within "$pid $named"; done
     fi
 done
 if [ -n "$docker" ]; then
-    docker ps --filter "publish=$port/tcp" --format '{{.Names}} {{.Label "io.deployer.service"}}' 2>/dev/null |
-        while read -r name label; do say published "$(whose "$label" "$service") $name"; done
+    for container in $(docker ps --quiet --no-trunc --filter "publish=$port/tcp" 2>/dev/null); do
+        whose_container "$container" | while read -r named; do say published "$named"; done
+    done
 fi
 for file in "$root"/run/*.pid; do
     [ -f "$file" ] || continue

@@ -38,7 +38,8 @@ done
 "#;
 
 /// `fields PID` sets `state` and `started`; `is_it PIDFILE` says whether the file's process lives, and sets
-/// `pid` and `boot`; `members` lists the living processes of its session.
+/// `pid` and `boot`; `members` lists the living processes of its session. With `gone` set, nothing keeps the
+/// session's number for it any more: only those count that have the release in their environment, or work in it.
 const IDENTITY: &str = r#"
 this_boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null) || this_boot=unknown
 fields() {
@@ -59,8 +60,16 @@ members() {
   cat /proc/[0-9]*/stat 2>/dev/null | while read -r line; do
     number=${line%% *}
     set -- ${line##*) }
-    [ "$4" != "$pid" ] || [ "$1" = Z ] || echo "$number"
+    [ "$4" = "$pid" ] && [ "$1" != Z ] || continue
+    [ -z "$gone" ] || is_its "$number" || continue
+    echo "$number"
   done
+}
+gone= file=$1
+is_its() {
+  name=${file##*/}
+  case $(readlink "/proc/$1/cwd" 2>/dev/null)/ in "${file%/run/*}/releases/${name%.pid}/"*) return 0 ;; esac
+  tr '\0' '\n' 2>/dev/null <"/proc/$1/environ" | grep -qxF "RELEASE=${name%.pid}"
 }
 "#;
 
@@ -96,9 +105,10 @@ const STOP: &str = r#"
 if ! is_it "$1"; then
   # Its children may live on. With the id in use by another process, they are not its.
   [ -n "$pid" ] && [ "$boot" = "$this_boot" ] || exit 0
-  if fields "$pid" && [ "$started" != "$began" ]; then exit 0; fi
+  if fields "$pid"; then [ "$started" = "$began" ] || exit 0; else gone=yes; fi
 fi
-kill -s TERM -- "-$pid" 2>/dev/null
+if [ -z "$gone" ]; then kill -s TERM -- "-$pid" 2>/dev/null
+else for number in $(members); do kill -s TERM "$number" 2>/dev/null; done; fi
 tries=$(($2 * 10))
 while [ -n "$(members)" ]; do
   [ "$tries" -gt 0 ] || break
@@ -268,6 +278,42 @@ mod tests {
         assert!(place.start(&["sh", "-c", "trap '' TERM; sleep 60 & sleep 60"]).status.success());
         assert!(place.stop("0").status.success());
         assert!(!place.alive().status.success());
+    }
+
+    /// A session whose leader has ended, and its child.
+    #[test]
+    fn without_its_leader_a_session_is_known_by_its_release() {
+        let place = Place::new("leaderless");
+        let (pid, log, environment) = (place.path("r1.pid"), place.path("log"), place.path("environment"));
+        std::fs::write(&environment, "").expect("a file");
+        let lives = |id: &str| std::path::Path::new(&format!("/proc/{id}")).exists();
+        let child = |text: &str| text.split_whitespace().last().unwrap_or_default().to_string();
+
+        let first = [pid.as_str(), &log, &environment, "8001", "r1"];
+        let program = ["sh", "-c", "sleep 62 & echo $!"];
+        assert!(run(Script::Start, first.iter().chain(&program).copied()).status.success());
+        let ours = child(&place.log(1));
+        assert!(lives(&ours));
+
+        // Somebody else's, which was given the number since.
+        let output = Command::new("setsid")
+            .args(["-w", "sh", "-c", "sleep 63 >/dev/null 2>&1 & echo $$ $!"])
+            .output()
+            .expect("a session");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let session = text.split(' ').next().unwrap_or_default();
+        let right = std::fs::read_to_string(&pid).expect("a PID file");
+        let number = right.split(' ').next().unwrap_or_default();
+        std::fs::write(&pid, right.replacen(number, session, 1)).expect("a PID file");
+        assert!(run(Script::Stop, [pid.as_str(), "0"]).status.success());
+        let theirs = child(&text);
+        assert!(lives(&theirs), "another session was killed");
+        assert!(Command::new("kill").arg(&theirs).status().expect("kill").success());
+
+        std::fs::write(&pid, &right).expect("a PID file");
+        assert!(run(Script::Stop, [pid.as_str(), "0"]).status.success());
+        let stat = std::fs::read_to_string(format!("/proc/{ours}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
     }
 
     #[test]

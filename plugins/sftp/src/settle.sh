@@ -32,9 +32,12 @@ count() { tr -cd '\0' <"$1" | wc -c; }
 hashes() { grep -az '^[0-9a-f]\{64\}  '; }
 
 # What an earlier, cut transfer brought of another release is as good a start as any: all of it is compared.
+# Its manifest was there before it: what has none was not brought by a transfer.
 adopt() {
     for left in "$releases"/.*.partial; do
-        [ -d "$left" ] && [ "$left" != "$staging" ] || continue
+        [ -d "$left" ] && [ ! -L "$left" ] && [ "$left" != "$staging" ] || continue
+        name=${left##*/.}
+        [ -f "$manifests/${name%.partial}" ] || continue
         if [ -e "$staging" ]; then rm -rf "$left"; else mv -T "$left" "$staging"; fi
     done
     mkdir -p "$staging"
@@ -83,6 +86,12 @@ report() {
     fi
 }
 
+if [ -e "$final" ] || [ -L "$final" ]; then
+    if [ ! -f "$manifest" ]; then
+        echo "$final is there already, and this tool did not make it: rename it, and deploy again" >&2
+        exit 1
+    fi
+fi
 mkdir -p "$releases" "$work"
 : >>"$work/taken"
 if [ "$round" = 1 ]; then

@@ -102,6 +102,8 @@ fn kinds_may_change() {
     // From a staging folder that was left in the old state, too.
     let left = scene.release("x").with_file_name(".r9.partial");
     fs::rename(scene.release("r1"), left).expect("moved");
+    let manifests = scene.folder.path().join("target/manifests");
+    fs::copy(manifests.join("r1"), manifests.join("r9")).expect("its manifest");
     scene.transfer("r3", Some("r2"));
 }
 
@@ -216,4 +218,23 @@ fn what_cannot_be_transferred_is_named() {
     let empty = Scene::new();
     empty.write(".git/config", "x");
     assert!(empty.refusal().seen.contains("no file"), "{:?}", empty.refusal());
+}
+
+#[test]
+fn what_somebody_else_put_among_the_releases_stays() {
+    let scene = small();
+    let by_hand = scene.release("x").with_file_name(".mine.partial");
+    fs::create_dir_all(&by_hand).expect("a folder");
+    fs::write(by_hand.join("notes"), "mine").expect("a file");
+    let transfer_to = |release: &str| {
+        let deployment = scene.deployment(release, None);
+        transfer(&scene.service(), &scene.settings, &deployment, &mut scene.server(100))
+    };
+    transfer_to("r1").expect("a release");
+    assert_eq!(fs::read_to_string(by_hand.join("notes")).expect("a file"), "mine");
+    // Where this release is to be, too.
+    fs::rename(&by_hand, scene.release("r2")).expect("moved");
+    let refused = transfer_to("r2").expect_err("a refusal");
+    assert!(refused.seen.contains("releases/r2 is there already"), "{refused:?}");
+    assert_eq!(fs::read_to_string(scene.release("r2").join("notes")).expect("a file"), "mine");
 }
