@@ -41,7 +41,9 @@ async fn docker_keeps_what_runs_and_the_release_before() {
     let by_hand = "e2e-keep-by-hand";
     let target = target();
     let clean = || {
-        target.shell(&format!("docker rm -f {by_hand} {by_hand}-user >/dev/null 2>&1; true"));
+        target.shell(&format!(
+            "docker rm -f {by_hand} {by_hand}-user >/dev/null 2>&1; docker rmi {name}:by-hand >/dev/null 2>&1; true"
+        ));
         target.forget(name);
     };
     clean();

@@ -66,13 +66,17 @@ impl Target {
             .expect("ssh is there: tests/run installs openssh-client")
     }
 
-    /// Removes every trace of a service, so that a test begins with a clean server.
+    /// Removes every trace of a service, so that a test begins with a clean server. What others made of its images
+    /// stays, and so does what they call as the service is called.
     pub fn forget(&self, service: &str) {
+        let own = format!("--filter label=io.deployer.service={service}");
         self.shell(&format!(
             "systemctl disable --now deployer-{service}.service 2>/dev/null; \
              rm -f /etc/systemd/system/deployer-{service}.service; systemctl daemon-reload; \
-             docker ps -aq --filter label=io.deployer.service={service} | xargs -r docker rm -f >/dev/null; \
-             docker images -q {service} | sort -u | xargs -r docker rmi -f >/dev/null; \
+             docker ps -aq {own} --filter label=io.deployer.container --filter name=^/{service}- \
+               | xargs -r docker rm -f >/dev/null; \
+             docker images {own} --format '{{{{.Repository}}}}:{{{{.Tag}}}}' {service} \
+               | xargs -r docker rmi -f >/dev/null; \
              rm -rf /opt/fpai/services/{service}; true"
         ));
     }
