@@ -10,8 +10,10 @@ mod files;
 mod key;
 mod kill;
 mod known_hosts;
+mod lanes;
 mod lease;
 mod lines;
+mod places;
 mod run;
 mod sftp;
 mod source;
@@ -26,11 +28,13 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::connection::Connection;
+use self::places::Places;
 use self::sftp::Sftp;
 
 pub use self::command::{Ended, Exit, Output, RemoteCommand, RemoteProcess, Stream, Watch, environment_text};
 pub use self::error::{Fault, KeyProblem, OfferedKey, RefusedKey, SshError};
 pub use self::lease::{Holder, LEASE_TIME, Lease, LeaseRequest, Taken};
+pub use self::places::{Asked, Order, Place, Waiting};
 pub use self::target::{Credentials, Target};
 
 /// A server, reached over one connection that many share. Cheap to clone.
@@ -128,6 +132,7 @@ struct Inner {
     target: Target,
     credentials: Credentials,
     slot: Mutex<Slot>,
+    places: Arc<Places>,
 }
 
 #[derive(Default)]
@@ -142,7 +147,8 @@ struct Slot {
 impl Ssh {
     /// Nothing is connected yet.
     pub fn new(target: Target, credentials: Credentials) -> Self {
-        Self { inner: Arc::new(Inner { target, credentials, slot: Mutex::default() }), lease: None }
+        let inner = Inner { target, credentials, slot: Mutex::default(), places: Arc::default() };
+        Self { inner: Arc::new(inner), lease: None }
     }
 
     /// The same server, for somebody who changes it only as long as the lease is held.
@@ -194,6 +200,7 @@ impl Ssh {
             return Ok(connection.clone());
         }
         slot.connection = None;
+        let inner = &self.inner;
         // Whoever waited while an attempt failed takes its answer; else a queue of callers would
         // each wait through an attempt of its own, one after the other.
         if let Some((when, failure)) = &slot.failure
@@ -201,7 +208,7 @@ impl Ssh {
         {
             return Err(failure.clone());
         }
-        match Connection::make(&self.inner.target, &self.inner.credentials).await {
+        match Connection::make(&inner.target, &inner.credentials, inner.places.clone()).await {
             Ok(connection) => {
                 tracing::debug!(target = %self.inner.target, "connected");
                 let connection = Arc::new(connection);

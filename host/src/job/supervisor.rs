@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::admission;
 use super::host::Host;
 use super::live::{LiveJob, lock};
 use super::registering::{self, Due};
@@ -96,6 +97,11 @@ impl Supervisor {
         }
         while let Some(job) = self.next(&service, &mut queue, due).await {
             let id = job.id.clone();
+            // Held until the job is over. One that is cancelled while it waits needs none.
+            let _place = match self.live_job(&id) {
+                Some(live) => admission::place(&self.host, &job, &live.cancel).await,
+                None => None,
+            };
             if let Some(live) = self.live_job(&id).filter(|live| live.claim()) {
                 let end = if job.state == JobState::Pending && live.cancel.is_cancelled() {
                     self.end_pending(job, &live).await

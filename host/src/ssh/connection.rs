@@ -9,10 +9,12 @@ use std::time::Duration;
 use russh::client::{self, Msg};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelStream, ChannelWriteHalf};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::dial::{Gate, dial};
+use super::lanes::{FEWEST_SESSIONS, Lane, Lanes, MOST_SESSIONS, Shares};
+use super::places::Places;
 use super::sftp::Sftp;
 use super::{Credentials, HostKey, SshError, Target};
 
@@ -22,9 +24,8 @@ const CHANNEL_LIMIT: Duration = Duration::from_secs(10);
 /// it is asked.
 const FULL_LIMIT: Duration = Duration::from_secs(5);
 const FULL_PAUSE: Duration = Duration::from_millis(50);
-/// sshd allows ten sessions on a connection by default. One is for files, so that they never wait
-/// behind commands, and two stay free, for ending processes.
-const SESSIONS: usize = 7;
+/// How long it may say so while it has other sessions of ours, which end some time.
+const BUSY_LIMIT: Duration = Duration::from_secs(600);
 
 /// A connection and what is known about it.
 pub(super) struct Connection {
@@ -33,7 +34,10 @@ pub(super) struct Connection {
     host_key: HostKey,
     ended: Arc<OnceLock<String>>,
     given_up: AtomicBool,
-    sessions: Arc<Semaphore>,
+    lanes: OnceCell<Lanes>,
+    places: Arc<Places>,
+    /// As many as there are sessions, and one.
+    sessions: Arc<()>,
     sftp: Mutex<Option<Arc<Sftp>>>,
 }
 
@@ -41,7 +45,13 @@ pub(super) struct Connection {
 /// as long as its permit lives.
 pub(super) struct Session {
     channel: Option<Channel<Msg>>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<SessionPermit>,
+}
+
+/// What a session takes of the server's room.
+pub(super) struct SessionPermit {
+    _lane: Option<OwnedSemaphorePermit>,
+    _counted: Arc<()>,
 }
 
 impl Session {
@@ -50,7 +60,7 @@ impl Session {
         self.channel.as_mut()
     }
 
-    pub(super) fn into_parts(mut self) -> Option<(Channel<Msg>, Option<OwnedSemaphorePermit>)> {
+    pub(super) fn into_parts(mut self) -> Option<(Channel<Msg>, Option<SessionPermit>)> {
         Some((self.channel.take()?, self.permit.take()))
     }
 }
@@ -77,7 +87,11 @@ pub(super) async fn close(read: &mut ChannelReadHalf, write: &ChannelWriteHalf<M
 }
 
 impl Connection {
-    pub(super) async fn make(target: &Target, credentials: &Credentials) -> Result<Self, SshError> {
+    pub(super) async fn make(
+        target: &Target,
+        credentials: &Credentials,
+        places: Arc<Places>,
+    ) -> Result<Self, SshError> {
         let dialled = dial(target, credentials).await?;
         Ok(Self {
             handle: dialled.handle,
@@ -85,7 +99,9 @@ impl Connection {
             host_key: dialled.host_key,
             ended: dialled.ended,
             given_up: AtomicBool::new(false),
-            sessions: Arc::new(Semaphore::new(SESSIONS)),
+            lanes: OnceCell::new(),
+            places,
+            sessions: Arc::default(),
             sftp: Mutex::default(),
         })
     }
@@ -112,29 +128,85 @@ impl Connection {
         SshError::Lost { target: self.target.to_string(), during: during.into(), cause, process: None }
     }
 
-    /// A channel for a command, once the server has room for one.
-    pub(super) async fn session(self: &Arc<Self>) -> Result<Session, SshError> {
-        let permit = self.sessions.clone().acquire_owned().await.ok();
-        self.open_session(permit, FULL_LIMIT).await
+    /// A channel for this, once there is one.
+    pub(super) async fn session(self: &Arc<Self>, lane: Lane) -> Result<Session, SshError> {
+        let permit = self.lanes().await?.enter(lane).await;
+        self.open_session(permit, BUSY_LIMIT).await
     }
 
-    /// A channel if there is room now.
+    /// A channel for commands if there is room now.
     pub(super) async fn session_if_free(self: &Arc<Self>) -> Option<Session> {
-        let permit = self.sessions.clone().try_acquire_owned().ok()?;
+        let permit = self.lanes().await.ok()?.enter_if_free()?;
         self.open_session(Some(permit), Duration::ZERO).await.ok()
     }
 
-    /// A channel from the reserve: for files, and for ending what runs on the others.
-    pub(super) async fn reserved_session(self: &Arc<Self>) -> Result<Session, SshError> {
-        self.open_session(None, FULL_LIMIT).await
+    /// What the sessions are kept for. How many there are is found out first.
+    pub(super) async fn lanes(self: &Arc<Self>) -> Result<Lanes, SshError> {
+        if let Some(lanes) = self.lanes.get() {
+            return Ok(lanes.clone());
+        }
+        let connection = self.clone();
+        // In a task of its own: counted again while the first count's sessions close, they would be fewer.
+        let counting = tokio::spawn(async move {
+            connection.lanes.get_or_try_init(|| connection.divide_room()).await.cloned()
+        });
+        counting.await.unwrap_or_else(|_| Err(self.lost("the opening of a channel")))
+    }
+
+    async fn divide_room(&self) -> Result<Lanes, SshError> {
+        let room = self.count_room().await?;
+        let Some(shares) = Shares::of(room) else {
+            // A server whose setting was raised uses it for new connections.
+            self.give_up();
+            return Err(SshError::TooFewSessions {
+                target: self.target.to_string(),
+                room,
+                needed: FEWEST_SESSIONS,
+            });
+        };
+        if room < MOST_SESSIONS {
+            tracing::warn!(
+                target = %self.target,
+                "the server's MaxSessions allows {room} sessions on a connection, so that {} of the jobs run at \
+                 the same time; raise it to {MOST_SESSIONS} or more in its sshd_config",
+                shares.commands
+            );
+        }
+        self.places.learn(shares);
+        Ok(Lanes::new(shares))
+    }
+
+    /// Opens as many sessions as would be used, and closes them again: in no other way does a server say how
+    /// many it allows.
+    async fn count_room(&self) -> Result<usize, SshError> {
+        let opening = (0..MOST_SESSIONS).map(|_| self.open(self.handle.channel_open_session()));
+        let (mut room, mut refused) = (Vec::new(), None);
+        for opened in futures::future::join_all(opening).await {
+            match opened? {
+                Ok(channel) => room.push(channel),
+                Err(reason) => refused = Some(reason),
+            }
+        }
+        if let (true, Some(reason)) = (room.is_empty(), refused) {
+            return Err(self.refused(&reason));
+        }
+        let count = room.len();
+        futures::future::join_all(room.into_iter().map(|channel| async move {
+            let (mut read, write) = channel.split();
+            close(&mut read, &write).await;
+        }))
+        .await;
+        Ok(count)
     }
 
     async fn open_session(
         self: &Arc<Self>,
-        permit: Option<OwnedSemaphorePermit>,
+        lane: Option<OwnedSemaphorePermit>,
         patience: Duration,
     ) -> Result<Session, SshError> {
-        let give_up = Instant::now() + patience;
+        let mut lane = Some(lane);
+        let begun = Instant::now();
+        let (mut alone, mut told) = (None, false);
         loop {
             let connection = self.clone();
             // In a task of its own: if the caller goes away meanwhile, the channel that the server
@@ -147,24 +219,38 @@ impl Connection {
                 Ok(opened) => opened?,
                 Err(_) => return Err(self.lost("the opening of a channel")),
             };
-            match opened {
+            let reason = match opened {
                 Ok(mut session) => {
-                    session.permit = permit;
+                    let _lane = lane.take().flatten();
+                    session.permit = Some(SessionPermit { _lane, _counted: self.sessions.clone() });
                     return Ok(session);
                 }
-                // A server counts a session until its processes are gone, which may be a little
-                // after the channel is.
-                Err(ChannelOpenFailure::ConnectFailed) if Instant::now() < give_up => {
-                    tokio::time::sleep(FULL_PAUSE).await;
-                }
-                Err(reason) => {
-                    return Err(SshError::ChannelRefused {
-                        target: self.target.to_string(),
-                        cause: reason_text(&reason),
-                    });
+                Err(reason) => reason,
+            };
+            // A server counts a session until its processes are gone, which may be long after the channel is.
+            if Arc::strong_count(&self.sessions) > 1 {
+                alone = None;
+            }
+            let since = *alone.get_or_insert_with(Instant::now);
+            let waits = reason == ChannelOpenFailure::ConnectFailed
+                && begun.elapsed() < patience
+                && (Arc::strong_count(&self.sessions) > 1 || since.elapsed() < FULL_LIMIT);
+            if !waits {
+                return Err(self.refused(&reason));
+            }
+            if !told && begun.elapsed() > FULL_LIMIT {
+                told = true;
+                tracing::warn!(target = %self.target, "the server has room for fewer sessions than it had");
+                if let Some(lanes) = self.lanes.get() {
+                    lanes.lose_one();
                 }
             }
+            tokio::time::sleep(FULL_PAUSE).await;
         }
+    }
+
+    fn refused(&self, reason: &ChannelOpenFailure) -> SshError {
+        SshError::ChannelRefused { target: self.target.to_string(), cause: reason_text(reason) }
     }
 
     /// A stream to a port on the server's own loopback.
@@ -207,7 +293,7 @@ impl Connection {
         if let Some(sftp) = slot.as_ref().filter(|sftp| sftp.is_open()) {
             return Ok(sftp.clone());
         }
-        let session = self.reserved_session().await?;
+        let session = self.session(Lane::Files).await?;
         let sftp = Arc::new(Sftp::open(self, session).await?);
         *slot = Some(sftp.clone());
         Ok(sftp)

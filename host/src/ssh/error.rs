@@ -122,6 +122,12 @@ pub enum SshError {
         target: String,
         cause: String,
     },
+    /// The server allows too few sessions on a connection to work with it.
+    TooFewSessions {
+        target: String,
+        room: usize,
+        needed: usize,
+    },
     PortClosed {
         target: String,
         port: u16,
@@ -231,6 +237,7 @@ impl SshError {
             | Self::TimedOut { .. }
             | Self::NotStarted { .. }
             | Self::ChannelRefused { .. }
+            | Self::TooFewSessions { .. }
             | Self::PortClosed { .. }
             | Self::NoSftp { .. }
             | Self::Denied { .. }

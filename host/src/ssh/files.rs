@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::lanes::Lane;
 use super::sftp::{Refusal, Sftp};
 use super::{Exit, Kind, RemoteCommand, Ssh, SshError, Stat};
 
@@ -131,6 +132,11 @@ impl Ssh {
 
     /// Takes away a file or a whole tree. That it is gone already is success.
     pub async fn remove(&self, path: &str) -> Result<(), SshError> {
+        self.remove_in(Lane::Command, path).await
+    }
+
+    /// As `remove`, in a channel that is kept for this.
+    pub(super) async fn remove_in(&self, lane: Lane, path: &str) -> Result<(), SshError> {
         removable(path)?;
         self.permitted().await?;
         let file = self
@@ -146,7 +152,7 @@ impl Ssh {
             return Ok(());
         }
         let command = RemoteCommand::new(["rm", "-rf", "--", path]).timeout(REMOVE_LIMIT);
-        let output = self.run(&command, &mut ()).await?;
+        let output = self.run_in(lane, &command, &mut ()).await?;
         match output.exit {
             Exit::Code(0) => Ok(()),
             _ => Err(SshError::Remote {

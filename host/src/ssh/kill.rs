@@ -8,11 +8,12 @@ use tokio::time::timeout;
 
 use super::command::{KILL, RemoteProcess};
 use super::connection::Connection;
+use super::lanes::Lane;
 use super::lines::Tail;
 use super::{Ended, Ssh, SshError};
 
 /// Ending a group takes two seconds at most, and the way there and back.
-pub(super) const KILL_LIMIT: Duration = Duration::from_secs(15);
+const KILL_LIMIT: Duration = Duration::from_secs(15);
 
 impl Ssh {
     /// Ends a process group that an earlier command left, if it is still that one. For recovery
@@ -39,9 +40,9 @@ impl Ssh {
     }
 }
 
-/// Runs one short line in a reserved channel, for what it prints.
+/// Runs one short line in a reserved channel, for what it prints. Its time begins when it has the channel.
 async fn ask(connection: &Arc<Connection>, line: &str) -> Result<String, SshError> {
-    let mut session = connection.reserved_session().await?;
+    let mut session = connection.session(Lane::Ending).await?;
     let answer = timeout(KILL_LIMIT, async {
         let channel = session.channel()?;
         channel.exec(true, line).await.ok()?;

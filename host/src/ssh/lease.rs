@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::lanes::Lane;
 use super::{Exit, RemoteCommand, RemoteProcess, Ssh, SshError};
 
 /// How long a lease lasts that nobody renews.
@@ -137,7 +138,7 @@ impl Ssh {
         let argv = ["sh", "-c", SCRIPT, "lease", folder, action, seconds.as_str()].into_iter().chain(words);
         let command = RemoteCommand::new(argv).timeout(LIMIT);
         // Boxed: running a command asks for the lease, and asking for the lease runs a command.
-        let output = Box::pin(self.without_lease().run(&command, &mut ())).await?;
+        let output = Box::pin(self.without_lease().run_in(Lane::Lease, &command, &mut ())).await?;
         match output.exit {
             Exit::Code(0) => Ok(output.stdout),
             Exit::Code(20) => Err(SshError::Denied { doing: "making and entering", path: folder.into() }),

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::command::RemoteProcess;
-use super::connection::{Connection, close};
-use super::kill::KILL_LIMIT;
+use super::connection::{Connection, SessionPermit, close};
+use super::lanes::Lane;
 use super::lines::{Lines, Marker, Preamble, Tail};
 use super::{Ended, Exit, Lease, Output, RemoteCommand, Ssh, SshError, Stream, Watch};
 
@@ -20,21 +19,34 @@ use super::{Ended, Exit, Lease, Output, RemoteCommand, Ssh, SshError, Stream, Wa
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A command is to end, and the wrapper has not yet said which process it is.
 const NAME_LIMIT: Duration = Duration::from_secs(5);
+/// A command is to end, and others may be ended before it.
+const ENDING_LIMIT: Duration = Duration::from_secs(45);
 const LAST_LINES: usize = 20;
 
 impl Ssh {
     /// Runs a command and waits for its end. A command that could not be started is an error; one
     /// that ran and failed is not.
     ///
-    /// If this future is dropped, the remote process group is ended in the background.
+    /// Its time begins when it has a channel. If this future is dropped, the remote process group is
+    /// ended in the background.
     pub async fn run(&self, command: &RemoteCommand, watch: &mut dyn Watch) -> Result<Output, SshError> {
+        self.run_in(Lane::Command, command, watch).await
+    }
+
+    /// As `run`, in a channel that is kept for this.
+    pub(super) async fn run_in(
+        &self,
+        lane: Lane,
+        command: &RemoteCommand,
+        watch: &mut dyn Watch,
+    ) -> Result<Output, SshError> {
         let nonce = format!("deployer-{:032x}", rand::random::<u128>());
         let line = command.line(&nonce, self.lease.as_ref().map(Lease::fence))?;
         self.permitted().await?;
         let started = self.on_connection(|connection| {
             let line = &line;
             async move {
-                let mut session = connection.session().await?;
+                let mut session = connection.session(lane).await?;
                 let Some(channel) = session.channel() else {
                     return Err(connection.lost("the start of a command"));
                 };
@@ -109,7 +121,7 @@ struct Rest {
     read: ChannelReadHalf,
     write: Arc<ChannelWriteHalf<Msg>>,
     process: Option<RemoteProcess>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<SessionPermit>,
 }
 
 impl Running {
@@ -348,7 +360,7 @@ impl Rest {
         };
         let ending = async {
             match &self.process {
-                Some(process) => match timeout(KILL_LIMIT, self.ssh.kill_group(process)).await {
+                Some(process) => match timeout(ENDING_LIMIT, self.ssh.kill_group(process)).await {
                     Ok(Ok(ended)) => ended,
                     Ok(Err(error)) => Ended::Unknown(error.problem()),
                     Err(_) => Ended::Unknown("the target does not answer".into()),

@@ -8,9 +8,8 @@ use std::sync::{Arc, OnceLock};
 use russh_sftp::client::error::Error;
 use russh_sftp::client::{Config, RawSftpSession};
 use russh_sftp::protocol::{FileAttributes, OpenFlags, Packet, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::connection::{Connection, Session};
+use super::connection::{Connection, Session, SessionPermit};
 use super::{Kind, SshError, Stat};
 
 /// A request may wait behind megabytes of others on a slow line; a dead line is noticed sooner, by
@@ -33,7 +32,7 @@ pub(super) struct Sftp {
     closed: AtomicBool,
     extensions: HashMap<String, String>,
     write_size: usize,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<SessionPermit>,
 }
 
 /// How a request went, when it did not go well.

@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::plan::{Plan, SMALL};
+use super::lanes::Lane;
+use super::places::Place;
 use super::sftp::{Refusal, Sftp};
 use super::source::{Reader, Source};
 use super::{Entry, EntryKind, Kind, Progress, Ssh, SshError, Uploaded};
@@ -110,12 +112,19 @@ struct Work<'a> {
     progress: &'a (dyn Fn(Progress) + Sync),
 }
 
+/// What an upload sends through.
+struct Sessions {
+    sftp: Vec<Arc<Sftp>>,
+    /// For each but the first.
+    _extra: Vec<Place>,
+}
+
 impl Work<'_> {
     /// Sends what is not yet acknowledged, over the connection that there is.
     async fn attempt(&self) -> Result<(), SshError> {
         self.ssh.permitted().await?;
         self.ssh.make_directory(self.destination, DIRECTORY_MODE).await?;
-        let sessions = self.sessions().await?;
+        let Sessions { sftp: sessions, _extra } = self.sessions().await?;
         let Some(first) = sessions.first() else {
             return Ok(());
         };
@@ -152,24 +161,30 @@ impl Work<'_> {
     }
 
     /// Sessions of its own: when they go, the server closes every file that was still open. The
-    /// connection's shared one is for servers that allow no more.
-    async fn sessions(&self) -> Result<Vec<Arc<Sftp>>, SshError> {
+    /// connection's shared one is for a server that has no more room.
+    async fn sessions(&self) -> Result<Sessions, SshError> {
         let connection = self.ssh.connection().await?;
-        let mut sessions = Vec::new();
+        let (mut sftp, mut extra) = (Vec::new(), Vec::new());
         let work = self.plan.small.len() + 16 * self.plan.large.len();
-        while sessions.len() < SESSIONS && work >= 16 * sessions.len() {
+        while sftp.len() < SESSIONS && work >= 16 * sftp.len() {
+            // The first is the one that the upload's owner has for commands, none of which runs now. More are
+            // taken only where nobody else needs them yet.
+            if !sftp.is_empty() {
+                let Some(place) = self.ssh.extra_place() else { break };
+                extra.push(place);
+            }
             let Some(session) = connection.session_if_free().await else {
                 break;
             };
-            let Ok(sftp) = Sftp::open(&connection, session).await else {
+            let Ok(opened) = Sftp::open(&connection, session).await else {
                 break;
             };
-            sessions.push(Arc::new(sftp));
+            sftp.push(Arc::new(opened));
         }
-        if sessions.is_empty() {
-            sessions.push(connection.sftp().await?);
+        if sftp.is_empty() {
+            sftp.push(connection.sftp().await?);
         }
-        Ok(sessions)
+        Ok(Sessions { sftp, _extra: extra })
     }
 
     async fn each(&self, entries: &[usize], sessions: &[Arc<Sftp>], at_once: usize) -> Result<(), SshError> {
@@ -328,7 +343,7 @@ impl Work<'_> {
         // What is in the way is from an earlier try.
         match sftp.lstat(path).await {
             Ok(Some(_)) => {
-                self.ssh.remove(path).await?;
+                self.ssh.remove_in(Lane::Aside, path).await?;
                 let made = sftp.make_link(path, to).await;
                 made.map_err(|refusal| sftp.error(refusal, "linking", path))
             }
@@ -346,7 +361,7 @@ impl Work<'_> {
         };
         match sftp.lstat(path).await {
             Ok(Some(_)) => {
-                self.ssh.remove(path).await?;
+                self.ssh.remove_in(Lane::Aside, path).await?;
                 match sftp.create(path, mode).await {
                     Ok(handle) => Ok(handle),
                     Err(refusal) => Err(self.ssh.explain(sftp, refusal, "making", path, 0).await),
@@ -372,7 +387,7 @@ impl Work<'_> {
                 .await
                 .map_err(|refusal| sftp.error(refusal, "setting the mode of", &path)),
             Ok(Some(_)) => {
-                self.ssh.remove(&path).await?;
+                self.ssh.remove_in(Lane::Aside, &path).await?;
                 let made = sftp.make_directory(&path, mode).await;
                 made.map_err(|refusal| sftp.error(refusal, "making", &path))
             }

@@ -251,8 +251,8 @@ async fn an_upload_goes_on_after_the_server_is_restarted() {
 }
 
 #[tokio::test]
-async fn an_upload_needs_no_more_than_one_session_besides_the_command_s() {
-    let server = Server::start_with(&["ed25519"], "MaxSessions 2");
+async fn an_upload_needs_no_more_than_one_session_besides_the_reserved_ones() {
+    let server = Server::start_with(&["ed25519"], "MaxSessions 3");
     let tree = tree();
     for number in 0..200 {
         put(&tree, &format!("{number}"), &noise(number));

@@ -105,6 +105,10 @@ impl SshError {
             Self::ChannelRefused { target, cause } => {
                 format!("{target} refused one more channel on the connection: {cause}")
             }
+            Self::TooFewSessions { target, room, needed } => {
+                let sessions = if *room == 1 { "session" } else { "sessions" };
+                format!("{target} allows {room} {sessions} on a connection, and {needed} are needed at least")
+            }
             Self::PortClosed { target, port, cause } => {
                 format!("{target}: port {port} on the server's own loopback: {cause}")
             }
@@ -172,6 +176,9 @@ impl SshError {
             }
             Self::ChannelRefused { .. } => {
                 "wait for other commands to end, or raise MaxSessions in the server's sshd_config".into()
+            }
+            Self::TooFewSessions { .. } => {
+                "set `MaxSessions 10` in the server's /etc/ssh/sshd_config, and reload its sshd".into()
             }
             Self::PortClosed { .. } => "check that the service listens there, and that sshd_config allows \
                  AllowTcpForwarding"

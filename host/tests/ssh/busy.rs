@@ -1,0 +1,266 @@
+//! A connection that carries as much as it can: what must not wait does not.
+
+use std::time::{Duration, Instant};
+
+use deployer::ssh::{
+    Asked, Ended, Entry, EntryKind, Exit, LEASE_TIME, Lease, LeaseRequest, Place, RemoteCommand,
+    RemoteProcess, Ssh, SshError, Taken, Watch,
+};
+use futures::future::join_all;
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::{Server, group_runs};
+
+/// Tells that a command runs.
+struct Started(Option<oneshot::Sender<RemoteProcess>>);
+
+impl Watch for Started {
+    fn started(&mut self, process: &RemoteProcess) {
+        if let Some(told) = self.0.take() {
+            let _ = told.send(process.clone());
+        }
+    }
+}
+
+struct Running {
+    cancel: CancellationToken,
+    started: oneshot::Receiver<RemoteProcess>,
+    end: JoinHandle<Result<Exit, SshError>>,
+}
+
+fn start(ssh: &Ssh, argv: &[&str]) -> Running {
+    let command = RemoteCommand::new(argv.iter().copied());
+    let (told, started) = oneshot::channel();
+    let (ssh, cancel) = (ssh.clone(), command.cancel.clone());
+    let end =
+        tokio::spawn(
+            async move { ssh.run(&command, &mut Started(Some(told))).await.map(|output| output.exit) },
+        );
+    Running { cancel, started, end }
+}
+
+fn request(server: &Server, owner: &str) -> LeaseRequest {
+    LeaseRequest {
+        folder: server.remote("service"),
+        owner: owner.into(),
+        job: format!("the job of {owner}"),
+        who: owner.into(),
+    }
+}
+
+async fn lease(server: &Server, ssh: &Ssh) -> Lease {
+    match ssh.take_lease(&request(server, "first")).await.unwrap() {
+        Taken::Ours(lease) => lease,
+        Taken::Held { holder, .. } => panic!("{holder} has it"),
+    }
+}
+
+/// How long something took.
+async fn timed<T>(what: impl Future<Output = T>) -> (T, Duration) {
+    let begun = Instant::now();
+    (what.await, begun.elapsed())
+}
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_outlives_its_time_while_every_channel_for_commands_is_busy() {
+    let server = Server::start();
+    let (ssh, other) = (server.ssh(), server.ssh());
+    let lease = lease(&server, &ssh).await;
+    let long = (LEASE_TIME + Duration::from_secs(8)).as_secs().to_string();
+    let mut busy: Vec<Running> = (0..7).map(|_| start(&ssh, &["sleep", &long])).collect();
+    for running in &mut busy {
+        (&mut running.started).await.unwrap();
+    }
+    // Its second begins when it has a channel, half a minute from now.
+    let begun = Instant::now();
+    let waiting = {
+        let ssh = ssh.clone();
+        let command = RemoteCommand::new(["true"]).timeout(Duration::from_secs(1));
+        tokio::spawn(async move { ssh.run(&command, &mut ()).await.map(|output| output.exit) })
+    };
+    let mut slowest = Duration::ZERO;
+    while begun.elapsed() < LEASE_TIME + Duration::from_secs(4) {
+        let (renewed, took) = timed(lease.renew()).await;
+        renewed.unwrap();
+        slowest = slowest.max(took);
+        match other.take_lease(&request(&server, "second")).await.unwrap() {
+            Taken::Held { holder, .. } => assert_eq!(holder.who, "first"),
+            Taken::Ours(_) => panic!("the lease was taken from a living holder after {:?}", begun.elapsed()),
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    println!("the slowest renewal took {slowest:?}");
+    assert!(slowest < SOON, "a renewal took {slowest:?}");
+    assert!(!waiting.is_finished(), "all channels are busy");
+
+    // A command is ended while all are busy, and leaves its channel to the one that waits.
+    let victim = busy.pop().unwrap();
+    victim.cancel.cancel();
+    let (end, took) = timed(victim.end).await;
+    assert!(matches!(end.unwrap(), Err(SshError::Cancelled { ended: Ended::Terminated, .. })));
+    assert!(took < SOON, "the ending took {took:?}");
+    assert_eq!(waiting.await.unwrap().unwrap(), Exit::Code(0));
+    for running in busy {
+        assert_eq!(running.end.await.unwrap().unwrap(), Exit::Code(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_commands_are_ended_at_once() {
+    let server = Server::start();
+    let ssh = server.ssh();
+    let deaf = ["sh", "-c", "trap '' TERM HUP PIPE; sleep 300 & wait; sleep 300"];
+    let mut busy: Vec<Running> = (0..7).map(|_| start(&ssh, &deaf)).collect();
+    let mut groups = Vec::new();
+    for running in &mut busy {
+        groups.push((&mut running.started).await.unwrap().group);
+    }
+    for running in &busy {
+        running.cancel.cancel();
+    }
+    let (ends, took) = timed(join_all(busy.into_iter().map(|running| running.end))).await;
+    for end in ends {
+        let end = end.unwrap();
+        assert!(matches!(end, Err(SshError::Cancelled { ended: Ended::Killed, .. })), "{end:?}");
+    }
+    // One after the other they would take twice as long.
+    assert!(took < Duration::from_secs(13), "{took:?}");
+    assert!(!groups.into_iter().any(group_runs));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_few_sessions_is_worked_with() {
+    for allowed in [3, 4, 5] {
+        let server = Server::start_with(&["ed25519"], &format!("MaxSessions {allowed}"));
+        let ssh = server.ssh();
+        let lease = lease(&server, &ssh).await;
+        ssh.write_file(&server.remote("file"), b"x", 0o600).await.unwrap();
+        let mut long = start(&ssh, &["sleep", "300"]);
+        let process = (&mut long.started).await.unwrap();
+        let mut others: Vec<Running> = (0..12).map(|_| start(&ssh, &["sleep", "0.2"])).collect();
+        for _ in 0..10 {
+            let (renewed, took) = timed(lease.renew()).await;
+            renewed.unwrap();
+            assert!(took < SOON, "with {allowed} sessions a renewal took {took:?}");
+            ssh.stat(&server.remote("file")).await.unwrap().unwrap();
+        }
+        long.cancel.cancel();
+        let (end, took) = timed(long.end).await;
+        assert!(matches!(end.unwrap(), Err(SshError::Cancelled { ended: Ended::Terminated, .. })));
+        assert!(took < SOON, "with {allowed} sessions the ending took {took:?}");
+        assert!(!group_runs(process.group));
+        for running in others.drain(..) {
+            assert_eq!(running.end.await.unwrap().unwrap(), Exit::Code(0), "{allowed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_too_few_sessions_is_told_what_to_set() {
+    for (allowed, words) in [(1, "1 session on a connection"), (2, "2 sessions on a connection")] {
+        let server = Server::start_with(&["ed25519"], &format!("MaxSessions {allowed}"));
+        let ssh = server.ssh();
+        ssh.connect().await.unwrap();
+        let error = ssh.run(&RemoteCommand::new(["true"]), &mut ()).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(words) && text.contains("set `MaxSessions 10`"), "{text}");
+        assert!(!error.retryable());
+        let Err(error) = ssh.take_lease(&request(&server, "first")).await else { panic!("{allowed}") };
+        assert_eq!(error.to_string(), text);
+    }
+}
+
+async fn asked(ssh: &Ssh, name: &str) -> Asked {
+    ssh.ask_for_place((true, name.into())).await
+}
+
+async fn placed(ssh: &Ssh, name: &str) -> Place {
+    match asked(ssh, name).await {
+        Asked::Now(place) => place,
+        Asked::Later(_) => panic!("{name} has to wait"),
+    }
+}
+
+#[tokio::test]
+async fn there_are_as_many_places_as_the_server_has_sessions_for_commands() {
+    for (settings, expect) in [("", 7), ("MaxSessions 5", 2), ("MaxSessions 3", 1)] {
+        let server = Server::start_with(&["ed25519"], settings);
+        let ssh = server.ssh();
+        let mut places = Vec::new();
+        for number in 0..expect {
+            places.push(placed(&ssh, &number.to_string()).await);
+        }
+        let Asked::Later(waiting) = asked(&ssh, "last").await else { panic!("one too many: {settings}") };
+        assert_eq!(waiting.workers(), expect);
+        places.pop();
+        let last = waiting.place().await;
+        assert!(matches!(asked(&ssh, "later").await, Asked::Later(_)));
+        drop((places, last));
+        placed(&ssh, "alone").await;
+    }
+}
+
+#[tokio::test]
+async fn where_no_server_is_nobody_waits_for_a_place() {
+    let server = Server::start();
+    let ssh = server.ssh();
+    drop(server);
+    let _places = [placed(&ssh, "1").await, placed(&ssh, "2").await, placed(&ssh, "3").await];
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_upload_keeps_nobody_waiting() {
+    let server = Server::start();
+    let ssh = server.ssh();
+    let lease = lease(&server, &ssh).await;
+    let tree = tempfile::tempdir().unwrap();
+    let content = vec![7; 200 << 20];
+    std::fs::write(tree.path().join("large"), &content).unwrap();
+    let sha256 = hex::encode(Sha256::digest(&content));
+    let kind = EntryKind::File { size: content.len() as u64, sha256 };
+    let entries = [Entry { path: "large".into(), kind, mode: 0o644 }];
+    let _place = placed(&ssh, "the upload").await;
+    let small = server.remote("small");
+    // Through sessions of the upload's own, and, where others have all places, through the one that is shared.
+    for others in [0, 6] {
+        let mut places = Vec::new();
+        for number in 0..others {
+            places.push(placed(&ssh, &number.to_string()).await);
+        }
+        let mut commands: Vec<Running> =
+            (0..others + usize::from(others > 0)).map(|_| start(&ssh, &["sleep", "300"])).collect();
+        for running in &mut commands {
+            (&mut running.started).await.unwrap();
+        }
+        let uploading = {
+            let (ssh, to, from) = (ssh.clone(), server.remote("release"), tree.path().to_owned());
+            let entries = entries.clone();
+            tokio::spawn(async move { ssh.upload(&from, &entries, &to, &|_| ()).await })
+        };
+        let (mut slowest, mut rounds) = (Duration::ZERO, 0);
+        while !uploading.is_finished() {
+            let (done, took) = timed(async {
+                lease.renew().await?;
+                ssh.write_file(&small, b"x", 0o600).await?;
+                ssh.stat(&small).await
+            })
+            .await;
+            done.unwrap();
+            slowest = slowest.max(took);
+            rounds += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let uploaded = uploading.await.unwrap().unwrap();
+        println!("{others} others: {rounds} rounds beside {:?}, the slowest {slowest:?}", uploaded.duration);
+        assert!(slowest < SOON, "{others} others: a renewal and two file calls took {slowest:?}");
+        for running in commands {
+            running.cancel.cancel();
+            let _ = running.end.await;
+        }
+    }
+}
