@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod accepted;
 mod audit;
 mod demo;
 mod docker;
 mod failures;
+mod full_disk;
 mod plugins;
 mod recovery;
 mod registering;

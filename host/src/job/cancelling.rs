@@ -77,7 +77,12 @@ impl Supervisor {
             return self.known(id).await;
         };
         if !live.cancel_by(&actor.name, recorded).await? {
-            return Err(too_late(&job));
+            let job = self.known(id).await?;
+            return Err(match cancelling(&job.state, Fate::Settled) {
+                Cancelling::TooLate => too_late(&job),
+                // It came to its end by itself in this moment.
+                Cancelling::EndsAtOnce | Cancelling::Stops | Cancelling::Over => over(&job),
+            });
         }
         // One that waits need not wait for its turn in order to end.
         if job.state == JobState::Pending && live.claim() {
@@ -89,9 +94,10 @@ impl Supervisor {
 }
 
 fn over(job: &JobRecord) -> Refusal {
+    let how = if job.state.is_over() { job.state.status().name() } else { "ending" };
     Refusal::Conflict {
         code: "job-over",
-        detail: format!("{} is {} already", job.id, job.state.status().name()),
+        detail: format!("{} is {how} already", job.id),
         hint: "only a job that waits or runs can be cancelled".into(),
     }
 }

@@ -351,10 +351,11 @@ impl Runner {
     pub(super) async fn finish(&mut self, aftermath: Aftermath) -> Result<(), JournalError> {
         self.give_up_lease().await;
         self.job.completed_at = Some(now());
-        let event = if self.live.cancel.is_cancelled() {
-            JobEvent::Cancelled(aftermath)
-        } else {
+        // Whoever cancels it after this is told that it is over.
+        let event = if self.live.settle().await {
             JobEvent::Failed(aftermath)
+        } else {
+            JobEvent::Cancelled(aftermath)
         };
         self.advance(event).await
     }
