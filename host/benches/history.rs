@@ -196,6 +196,7 @@ fn new_job(number: usize) -> NewJob {
         request: JobRequest {
             service_path: service.clone(),
             service_folder: format!("/srv/{service}"),
+            folder_mark: None,
             droplet_id: None,
             service_port: 8001,
             auto_register: true,

@@ -1,8 +1,9 @@
 //! A job's life, from its acceptance to its end.
 //!
 //! `supervisor` owns the jobs that live: a queue for each service, and what is between the jobs, `registering`
-//! what a registry did not take. `admission` gives each job its place on the target. `jobs` is the API's way to it, `submission` makes a job of a request, `live` is
-//! what there is of a job only in this process.
+//! what a registry did not take. `admission` gives each job its place on the target. `jobs` is the API's way to it,
+//! `submission` makes a job of a request, `cancelling` ends one that is no longer wanted, `live` is what there is of a
+//! job only in this process.
 //!
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one plugin's turn,
 //! `recorder` writes down what it does, `reconnect` is what becomes of one that loses the target, `unwind` brings
@@ -13,6 +14,7 @@
 //! no longer kept, `flow` makes the contract's records of the journal's: these are pure.
 
 mod admission;
+mod cancelling;
 mod flow;
 mod host;
 mod jobs;

@@ -47,12 +47,24 @@ pub enum JournalError {
     Decode { what: &'static str, source: serde_json::Error },
 }
 
+impl JournalError {
+    /// Whether the same may work later: the disk was full, or slow.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            JournalError::Write { .. } | JournalError::Read { .. } | JournalError::Unrecorded(_) => true,
+            JournalError::Open { .. } | JournalError::CrashPoint(_) | JournalError::Decode { .. } => false,
+        }
+    }
+}
+
 /// The store of history. A trait, because a store that several hosts share will follow.
 #[async_trait]
 pub trait Journal: Send + Sync {
     /// Records a new job with its six phases, its sealed environment and who asked for it, all or nothing. A
     /// job that was submitted with the same idempotency key is given back instead.
     async fn submit(&self, job: &NewJob) -> Result<Submitted, JournalError>;
+    /// The job that was submitted with an idempotency key.
+    async fn keyed(&self, key: &str) -> Result<Option<JobRecord>, JournalError>;
     async fn job(&self, id: &str) -> Result<Option<JobRecord>, JournalError>;
     /// A service's jobs, newest first: at most `limit`, and only older ones than the job `before`.
     async fn history(
@@ -62,7 +74,7 @@ pub trait Journal: Send + Sync {
         limit: u32,
     ) -> Result<Vec<JobRecord>, JournalError>;
     async fn knows_service(&self, service: &str) -> Result<bool, JournalError>;
-    /// Jobs that are not over, oldest first.
+    /// Jobs that are not over, in the order of their acceptance.
     async fn unfinished(&self) -> Result<Vec<JobRecord>, JournalError>;
     /// How many jobs there are by status.
     async fn counts(&self) -> Result<Vec<(String, u64)>, JournalError>;
@@ -70,7 +82,7 @@ pub trait Journal: Send + Sync {
     /// Records a job's new state, and an event that says so. A state that is over erases what was sealed, and
     /// goes into the audit.
     async fn set_state(&self, job: &JobRecord) -> Result<(), JournalError>;
-    /// Records who cancelled a job, if nobody had before.
+    /// Records who cancelled a job that is not over, if nobody had before.
     async fn set_cancelled_by(&self, job: &str, actor: &Actor) -> Result<(), JournalError>;
     /// Records the fingerprint of the key that the target showed.
     async fn set_host_key(&self, job: &str, fingerprint: &str) -> Result<(), JournalError>;
@@ -131,6 +143,9 @@ pub trait Journal: Send + Sync {
 
     async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError>;
     async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError>;
+
+    /// Whether it can record now. Asking often writes no more than asking once a second.
+    async fn check(&self) -> Result<(), JournalError>;
 
     /// Puts everything into the one file, and gives it up. Nothing can be read or recorded any more.
     async fn close(&self);

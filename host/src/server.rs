@@ -111,6 +111,7 @@ impl Server {
     /// # Errors
     /// When answering had failed.
     pub async fn stop(mut self) -> Result<(), StartError> {
+        self.supervisor.refuse();
         self.stop.cancel();
         let answered = self.ended().await;
         self.supervisor.stop().await;

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod accepted;
 mod audit;
 mod bystanders;
 mod demo;
 mod docker;
 mod failures;
+mod full_disk;
 mod plugins;
 mod recovery;
 mod registering;

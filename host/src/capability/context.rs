@@ -1,12 +1,12 @@
 //! Everything that one step's call has to do with. Nothing reaches a host call by another way.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::environment::{EnvironmentSource, Secret};
+use super::folder::ServiceFolder;
 use super::grant::Grants;
 use super::http::HttpClient;
 use super::record::Recorder;
@@ -25,7 +25,7 @@ pub struct StepContext {
     /// service's name, the release's paths.
     pub public: Vec<String>,
     /// What an upload sends from, and what the plugin sees as `/service` where it has `service.read`.
-    pub service_dir: Option<PathBuf>,
+    pub service_dir: Option<ServiceFolder>,
     pub ssh: Ssh,
     pub http: HttpClient,
     pub registry: Option<Registry>,

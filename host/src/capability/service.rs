@@ -1,12 +1,12 @@
 //! What WASI does not say of the service's folder. The folder's content comes through the sandbox's preopen.
 
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path};
 
+use rustix::fs::{AtFlags, Dir, statat};
 use serde_json::json;
 
 use super::call::{Host, Made, Step};
+use super::folder::ServiceFolder;
 use super::grant::Call;
 use super::record::Effect;
 use crate::stage::bindings::deployer::pipeline::service;
@@ -35,7 +35,7 @@ impl service::Host for Host {
 /// Looks at the service's folder, where there is one.
 async fn look<T: Send + 'static>(
     step: &Step,
-    look: impl FnOnce(&Path) -> Result<T, Error> + Send + 'static,
+    look: impl FnOnce(&ServiceFolder) -> Result<T, Error> + Send + 'static,
 ) -> Result<Made<T>, Error> {
     let Some(folder) = step.context.service_dir.clone() else {
         return Err(unreadable("the folder", "this step has no service folder"));
@@ -45,32 +45,33 @@ async fn look<T: Send + 'static>(
     Ok(Made::plain(found))
 }
 
-fn permissions(folder: &Path, paths: &[String]) -> Result<Vec<u32>, Error> {
+fn permissions(folder: &ServiceFolder, paths: &[String]) -> Result<Vec<u32>, Error> {
     paths
         .iter()
         .map(|path| {
-            if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
-                return Err(unreadable(path, "it is no path inside the folder"));
-            }
-            let found = folder.join(path).symlink_metadata();
-            found
-                .map(|found| found.permissions().mode() & BITS)
-                .map_err(|error| unreadable(path, &error.to_string()))
+            let inside = Path::new(path);
+            let straight = inside.components().all(|part| matches!(part, Component::Normal(_)));
+            let (true, Some(parent), Some(name)) = (straight, inside.parent(), inside.file_name()) else {
+                return Err(unreadable(path, "it is not a path inside the folder"));
+            };
+            let failed = |error: std::io::Error| unreadable(path, &error.to_string());
+            let parent = folder.inner(parent).map_err(failed)?;
+            let found =
+                statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| failed(error.into()))?;
+            Ok(found.st_mode & BITS)
         })
         .collect()
 }
 
-fn unlisted(root: &Path, folder: &str) -> Result<Vec<String>, Error> {
+fn unlisted(root: &ServiceFolder, folder: &str) -> Result<Vec<String>, Error> {
     let failed = |error: std::io::Error| unreadable(folder, &error.to_string());
-    let place = root.join(folder).canonicalize().map_err(failed)?;
-    if !place.starts_with(root.canonicalize().map_err(failed)?) {
-        return Err(unreadable(folder, "it is no path inside the folder"));
-    }
+    let place = root.inner(Path::new(folder)).map_err(failed)?;
     let mut names = Vec::new();
-    for entry in place.read_dir().map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        if name.to_str().is_none() {
-            names.push(escaped(name.as_bytes()));
+    for entry in Dir::read_from(&place).map_err(|error| failed(error.into()))? {
+        let entry = entry.map_err(|error| failed(error.into()))?;
+        let name = entry.file_name();
+        if name.to_str().is_err() {
+            names.push(escaped(name.to_bytes()));
         }
     }
     names.sort();
@@ -97,6 +98,9 @@ fn unreadable(path: &str, why: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -106,9 +110,11 @@ mod tests {
         let file = folder.path().join("bin/run");
         std::fs::write(&file, "").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o750)).unwrap();
-        let read = |path: &str| permissions(folder.path(), &[path.to_owned()]);
+        std::os::unix::fs::symlink("/etc", folder.path().join("out")).unwrap();
+        let opened = ServiceFolder::open(folder.path()).unwrap();
+        let read = |path: &str| permissions(&opened, &[path.to_owned()]);
         assert_eq!(read("bin/run").unwrap(), [0o750]);
-        for path in ["../x", "/etc/passwd", "bin/../../x", "nothing"] {
+        for path in ["../x", "/etc/passwd", "bin/../../x", "nothing", "out/passwd", ""] {
             assert!(read(path).is_err(), "{path}");
         }
     }
@@ -122,10 +128,11 @@ mod tests {
             std::fs::write(folder.path().join("data").join(std::ffi::OsStr::from_bytes(name)), "").unwrap();
         }
         std::os::unix::fs::symlink("/etc", folder.path().join("out")).unwrap();
-        assert_eq!(unlisted(folder.path(), "data").unwrap(), [r"\xff\xfeb", r"caf\xe9.txt"]);
-        assert!(unlisted(folder.path(), "").unwrap().is_empty());
+        let opened = ServiceFolder::open(folder.path()).unwrap();
+        assert_eq!(unlisted(&opened, "data").unwrap(), [r"\xff\xfeb", r"caf\xe9.txt"]);
+        assert!(unlisted(&opened, "").unwrap().is_empty());
         for outside in ["..", "/etc", "out", "data/../.."] {
-            assert!(unlisted(folder.path(), outside).is_err(), "{outside}");
+            assert!(unlisted(&opened, outside).is_err(), "{outside}");
         }
     }
 }

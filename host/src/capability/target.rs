@@ -234,6 +234,7 @@ async fn upload(step: &Step, entries: Vec<Entry>, destination: String) -> Result
             next: "upload in a step that has the grant `service.read`".into(),
         });
     };
+    let folder = source.path();
     let entries: Vec<ssh::Entry> = entries.into_iter().map(entry).collect();
     let before = step.amount();
     let latest = Mutex::new(ssh::Progress::default());
@@ -247,7 +248,7 @@ async fn upload(step: &Step, entries: Vec<Entry>, destination: String) -> Result
         }
     };
     let result = {
-        let sending = step.context.ssh.upload(source, &entries, &destination, &note);
+        let sending = step.context.ssh.upload(&folder, &entries, &destination, &note);
         tokio::pin!(sending);
         let mut tick = tokio::time::interval(PROGRESS_EVERY);
         loop {

@@ -139,8 +139,15 @@ pub async fn rollback(client: &Client, args: RollbackArgs, json: bool) -> anyhow
         bar.enable_steady_tick(Duration::from_millis(100));
         bar.set_message("starting and verifying");
     }
+    // With a key, a request whose answer was lost can be sent again: it goes back once all the same.
+    let key = format!("cli-{}", uuid::Uuid::now_v7());
     // The answer comes when the release serves and was verified, which takes what it takes.
-    let answer = client.post(&["deploy", &latest.deploy_job_id, "rollback"], &body, None, None).await;
+    let path = ["deploy", latest.deploy_job_id.as_str(), "rollback"];
+    let send = async || client.post(&path, &body, Some(&key), None).await;
+    let answer = match send().await {
+        Err(ClientError::Broken { .. }) => send().await,
+        answer => answer,
+    };
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }

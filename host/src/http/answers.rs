@@ -27,8 +27,7 @@ pub async fn submit(
         Ok(request) => request,
         Err(misfit) => return Err(whole(&app, *misfit).await),
     };
-    let key = headers.get("idempotency-key").map(|key| validate::idempotency_key(key.as_bytes()));
-    let job = app.deployments.submit(request, key.transpose()?, actor).await?;
+    let job = app.deployments.submit(request, idempotency_key(&headers)?, actor).await?;
     Ok((StatusCode::ACCEPTED, location(&job), Json(Accepted::of(&job))).into_response())
 }
 
@@ -52,11 +51,12 @@ pub async fn rollback(
     State(app): State<Arc<App>>,
     Extension(actor): Extension<Actor>,
     Segment(id): Segment,
+    headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
     known(&app, &id).await?;
     let release = validate::rollback_release(&body)?;
-    let job = app.deployments.rollback(&id, release, actor).await?;
+    let job = app.deployments.rollback(&id, release, idempotency_key(&headers)?, actor).await?;
     match job.state {
         JobState::Completed => Ok((location(&job), Json(Job::of_record(job))).into_response()),
         JobState::Pending
@@ -102,6 +102,11 @@ pub async fn releases(
     let releases = app.deployments.releases(&service).await?;
     let releases = releases.ok_or_else(|| Problem::no_such_service(&service))?;
     Ok(Json(releases.into_iter().map(Release::of).collect()))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let key = headers.get("idempotency-key");
+    key.map(|key| validate::idempotency_key(key.as_bytes())).transpose()
 }
 
 /// All that is wrong with a request, not only its shape.

@@ -54,6 +54,7 @@ impl Deployments for Ledger {
             request: JobRequest {
                 service_path: request.service_path,
                 service_folder: "/srv".into(),
+                folder_mark: None,
                 droplet_id: request.droplet_id,
                 service_port: request.service_port,
                 auto_register: request.auto_register,
@@ -84,7 +85,13 @@ impl Deployments for Ledger {
         Ok(record.map(|record| CurrentJob { record, progress: Some(json!({ "files_done": 1 })) }))
     }
 
-    async fn rollback(&self, id: &str, _: Option<String>, _: Actor) -> Result<JobRecord, Refusal> {
+    async fn rollback(
+        &self,
+        id: &str,
+        _: Option<String>,
+        _: Option<String>,
+        _: Actor,
+    ) -> Result<JobRecord, Refusal> {
         match self.journal.job(id).await? {
             Some(job) if job.state.is_over() => Ok(job),
             _ => Err(Refusal::Conflict {

@@ -151,6 +151,16 @@ impl From<Refusal> for Problem {
             Refusal::Unavailable { detail, hint } => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail, &hint)
             }
+            Refusal::Journal(error) if error.may_pass() => {
+                tracing::error!(error = %error, "the journal failed a request");
+                Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "journal-unavailable",
+                    error.to_string(),
+                    "nothing was started: free space on the disk of the deployer's data folder, and ask again; \
+                     jobs that run go on by themselves as soon as the journal can record",
+                )
+            }
             Refusal::Journal(error) => {
                 tracing::error!(error = %error, "the journal failed a request");
                 Problem::new(

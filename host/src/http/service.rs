@@ -30,8 +30,15 @@ pub trait Deployments: Send + Sync {
     async fn job(&self, id: &str) -> Result<Option<CurrentJob>, Refusal>;
 
     /// Goes back to the release before the live one of the job's service, or to `release`, and waits for the
-    /// end. The record is of the new job, and it is over. Dropping the future only stops the waiting.
-    async fn rollback(&self, id: &str, release: Option<String>, actor: Actor) -> Result<JobRecord, Refusal>;
+    /// end. The record is of the new job, and it is over. Dropping the future only stops the waiting. A request
+    /// with an idempotency key that was seen before waits for the earlier job.
+    async fn rollback(
+        &self,
+        id: &str,
+        release: Option<String>,
+        idempotency_key: Option<String>,
+        actor: Actor,
+    ) -> Result<JobRecord, Refusal>;
 
     /// Asks a job to end. It may still be ending when this returns.
     async fn cancel(&self, id: &str, actor: Actor) -> Result<JobRecord, Refusal>;

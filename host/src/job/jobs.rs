@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::release;
-use super::state::{JobState, Phase};
 use super::submission;
 use super::supervisor::Supervisor;
 use crate::http::{
@@ -29,8 +28,18 @@ impl Deployments for Jobs {
         idempotency_key: Option<String>,
         actor: Actor,
     ) -> Result<JobRecord, Refusal> {
-        let job = submission::deployment(&self.0.host, request, idempotency_key, actor).await?;
-        self.0.accept(job).await
+        let supervisor = self.0.clone();
+        self.0
+            .lasting(async move {
+                let (host, key) = (&supervisor.host, idempotency_key.as_deref());
+                let digest = submission::digest(host, &request);
+                if let Some(job) = supervisor.keyed(key, &digest).await? {
+                    return Ok(job);
+                }
+                let asked = submission::deployment(host, request, idempotency_key, actor).await?;
+                supervisor.accept(asked.0, Some(&asked.1)).await
+            })
+            .await
     }
 
     async fn problems(&self, known: &Known) -> Vec<FieldProblem> {
@@ -43,38 +52,41 @@ impl Deployments for Jobs {
         Ok(Some(CurrentJob { record, progress }))
     }
 
-    async fn rollback(&self, id: &str, release: Option<String>, actor: Actor) -> Result<JobRecord, Refusal> {
-        let of = self.0.known(id).await?;
-        let job = submission::rollback(&self.0.host, &of, release.as_deref(), actor).await?;
-        let accepted = self.0.accept(job).await?;
+    async fn rollback(
+        &self,
+        id: &str,
+        release: Option<String>,
+        idempotency_key: Option<String>,
+        actor: Actor,
+    ) -> Result<JobRecord, Refusal> {
+        let (supervisor, id) = (self.0.clone(), id.to_owned());
+        let accepted = self
+            .0
+            .lasting(async move {
+                let (host, key) = (&supervisor.host, idempotency_key.as_deref());
+                let of = supervisor.known(&id).await?;
+                let digest = submission::rollback_digest(host, &id, release.as_deref());
+                // Before the release is chosen: once the first one went back, the choice is another.
+                if let Some(job) = supervisor.keyed(key, &digest).await? {
+                    return Ok(job);
+                }
+                match submission::rollback(host, &of, release.as_deref(), actor).await {
+                    Ok(mut job) => {
+                        job.idempotency_key = idempotency_key;
+                        job.request.digest = digest;
+                        supervisor.accept(job, None).await
+                    }
+                    // The same request may have gone back meanwhile, and left nothing to go back to.
+                    Err(refusal) => supervisor.keyed(key, &digest).await?.ok_or(refusal),
+                }
+            })
+            .await?;
         self.0.ended(&accepted.id).await
     }
 
     async fn cancel(&self, id: &str, actor: Actor) -> Result<JobRecord, Refusal> {
-        let job = self.0.known(id).await?;
-        let live = self.0.live_job(id).filter(|_| !job.state.is_over());
-        let Some(live) = live else {
-            return Err(Refusal::Conflict {
-                code: "job-over",
-                detail: format!("{id} is {} already", job.state.status().name()),
-                hint: "only a job that waits or runs can be cancelled".into(),
-            });
-        };
-        if job.state == JobState::Running(Phase::Register) {
-            return Err(Refusal::Conflict {
-                code: "past-no-return",
-                detail: format!("release {} of {} is verified and live", job.release, job.service),
-                hint: format!("to go back: POST /deploy/{id}/rollback"),
-            });
-        }
-        self.0.host.journal.set_cancelled_by(id, &actor).await?;
-        live.cancel_by(actor.name);
-        // One that waits need not wait for its turn in order to end.
-        if job.state == JobState::Pending && live.claim() {
-            self.0.end_pending(job, &live).await?;
-            self.0.forget(id);
-        }
-        self.0.known(id).await
+        let (supervisor, id) = (self.0.clone(), id.to_owned());
+        self.0.lasting(async move { supervisor.cancel(&id, &actor).await }).await
     }
 
     async fn history(
@@ -144,7 +156,7 @@ impl Deployments for Jobs {
                 None => None,
             }
         };
-        let journal = async { host.journal.counts().await.map(|_| ()).map_err(|error| error.to_string()) };
+        let journal = async { host.journal.check().await.map_err(|error| error.to_string()) };
         let (ssh, registry, journal) = tokio::join!(ssh, registry, journal);
         Health { ssh, registry, journal }
     }

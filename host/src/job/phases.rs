@@ -118,6 +118,10 @@ impl Runner {
     pub(in crate::job) async fn verify(&mut self) -> Result<Value, Stop> {
         let instance: Instance = self.made(self.release.instance.as_ref(), "instance")?;
         let mut details = self.verdicts("verify", &instance, None).await?;
+        // Whoever cancels it from here on is told that it is too late.
+        if !self.live.settle().await {
+            return Err(Stop::Cancelled);
+        }
         let mut warnings = Vec::new();
         if let Err(stop) = self.promote(&instance).await {
             match stop {

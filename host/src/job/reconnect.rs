@@ -49,7 +49,17 @@ impl Runner {
         loop {
             let Some(pause) = patience.pause() else { return Ok(false) };
             self.rest(pause).await?;
-            if let Ok(key) = self.host.ssh.connect().await {
+            let cancelled = async {
+                match self.unwinding() {
+                    true => std::future::pending().await,
+                    false => self.live.cancel.cancelled().await,
+                }
+            };
+            let connected = tokio::select! {
+                connected = self.host.ssh.connect() => connected,
+                () = cancelled => return Err(Stop::Cancelled),
+            };
+            if let Ok(key) = connected {
                 self.keep_host_key(&key).await?;
                 self.say("the target answers again").await?;
                 return Ok(true);

@@ -57,7 +57,7 @@ impl JournalRecorder {
     /// waited for its own line in the journal while this waits for another would never be woken.
     ///
     /// # Errors
-    /// When that cannot be recorded: the step is given up then.
+    /// When that cannot be recorded even at the step's end.
     pub async fn flushing<T>(&self, step: impl Future<Output = T>) -> Result<T, JournalError> {
         let over = CancellationToken::new();
         let working = async {
@@ -72,9 +72,12 @@ impl JournalRecorder {
                     () = over.cancelled() => true,
                     _ = tick.tick() => false,
                 };
-                self.flush().await?;
-                if last {
-                    return Ok(());
+                match self.flush().await {
+                    Ok(()) if last => return Ok(()),
+                    Err(error) if last => return Err(error),
+                    // Lines can wait for a disk that is full for a moment. A step that has more of them than are
+                    // gathered, or a call to record, is ended by that.
+                    Ok(()) | Err(_) => {}
                 }
             }
         };
@@ -91,7 +94,16 @@ impl JournalRecorder {
             }
             events.push(NewEvent { at: now(), kind: EventKind::Progress, data });
         }
-        if events.is_empty() { Ok(()) } else { self.journal.append(&self.job, &events).await }
+        if events.is_empty() {
+            return Ok(());
+        }
+        let appended = self.journal.append(&self.job, &events).await;
+        if appended.is_err() {
+            let mut gathered = lock(&self.gathered);
+            events.append(&mut gathered);
+            *gathered = events;
+        }
+        appended
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::flow;
 use super::host::Host;
-use super::live::LiveJob;
+use super::live::{Fate, LiveJob};
 use super::runner::{Runner, Stop};
 use super::state::{Phase, PhaseStatus};
 use crate::journal::{Failure, JobRecord, JournalError, PhaseUpdate, Unregistered, now, time_text};
@@ -89,7 +89,7 @@ impl Due {
     /// When it cannot be recorded.
     pub async fn attempt(self, host: Arc<Host>, interrupt: CancellationToken) -> Result<(), JournalError> {
         let (id, attempts) = (self.job.id.clone(), self.attempts.saturating_add(1));
-        let live = Arc::new(LiveJob::new(interrupt, None));
+        let live = Arc::new(LiveJob::new(interrupt, Fate::Open, None));
         let outcome = match Runner::prepare(host.clone(), live, self.job).await {
             Ok(mut runner) => runner.register_again(attempts).await,
             Err(stop) => Err(stop),

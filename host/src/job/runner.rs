@@ -16,7 +16,7 @@ use super::outage;
 use super::registering;
 use super::release;
 use super::state::{self, Aftermath, JobEvent, JobState, Phase, PhaseStatus};
-use crate::capability::{EnvironmentSource, Redactor, Secret};
+use crate::capability::{EnvironmentSource, FolderError, Redactor, Secret, ServiceFolder};
 use crate::journal::{
     Failure, Fault, JobKind, JobRecord, JournalError, PhaseUpdate, ReleaseRecord, Standing, StepRecord, now,
 };
@@ -42,6 +42,8 @@ pub(super) struct Runner {
     pub environment: EnvironmentSource,
     pub redactor: Redactor,
     pub release: ReleaseRecord,
+    /// The service's folder, as it was when the job was accepted; or why it is not.
+    pub folder: Result<ServiceFolder, FolderError>,
 }
 
 /// Why a step or a phase did not come to its end.
@@ -63,17 +65,48 @@ impl From<JournalError> for Stop {
     }
 }
 
+/// The journal could not record, so nothing more happened. The job stays as it is recorded, for another run.
+pub(super) struct Interrupted {
+    pub error: JournalError,
+    /// Kept up for as long as this lives, so that nobody takes the service meanwhile.
+    _hold: Option<Arc<Hold>>,
+}
+
+impl From<JournalError> for Interrupted {
+    fn from(error: JournalError) -> Self {
+        Interrupted { error, _hold: None }
+    }
+}
+
 /// Runs a job to its end, from its beginning or from where it was cut off.
 ///
 /// # Errors
-/// When the journal cannot record. The job then stays as it is, for the next start.
-pub(super) async fn run(host: Arc<Host>, live: Arc<LiveJob>, job: JobRecord) -> Result<(), JournalError> {
+/// When the journal cannot record.
+pub(super) async fn run(host: Arc<Host>, live: Arc<LiveJob>, job: JobRecord) -> Result<(), Interrupted> {
     match Runner::prepare(host.clone(), live, job.clone()).await {
-        Ok(mut runner) => runner.drive().await,
-        Err(Stop::Journal(error)) => Err(error),
-        Err(Stop::Failed { failure, .. }) => end_unstarted(&host, job, *failure).await,
+        Ok(mut runner) => {
+            let driven = runner.drive().await;
+            driven.map_err(|error| Interrupted { error, _hold: runner.hold.take() })
+        }
+        Err(Stop::Journal(error)) => Err(error.into()),
+        Err(Stop::Failed { failure, .. }) => Ok(end_unstarted(&host, job, *failure).await?),
         Err(Stop::Cancelled | Stop::TakenOver(_)) => Ok(()),
     }
+}
+
+/// Ends a job that cannot be run.
+///
+/// # Errors
+/// When the journal cannot record.
+pub(super) async fn give_up(host: &Host, job: JobRecord) -> Result<(), JournalError> {
+    let failure = Failure {
+        fault: Fault::Host,
+        plugin: None,
+        attempted: "run the job".into(),
+        seen: "the deployer has a defect that this job met each time it was run".into(),
+        next: "see the server's log, report it, and look at what runs on the target".into(),
+    };
+    end_unstarted(host, job, failure).await
 }
 
 /// A job that could not even be prepared has touched nothing, unless an earlier run had.
@@ -154,6 +187,10 @@ impl Runner {
         let redactor = Redactor::new(&environment);
         let plugins = host.catalog.snapshot().await;
         let resumed = job.started_at.is_some();
+        let folder = ServiceFolder::open_marked(
+            job.request.service_folder.as_ref(),
+            job.request.folder_mark.as_deref(),
+        );
         let turns = done.iter().map(|step| (step.step.clone(), step.id)).collect();
         Ok(Runner {
             host,
@@ -169,6 +206,7 @@ impl Runner {
             environment,
             redactor,
             release,
+            folder,
         })
     }
 
@@ -176,7 +214,11 @@ impl Runner {
         if self.job.started_at.is_none() {
             self.job.started_at = Some(now());
         }
-        if self.resumed {
+        if let Some(why) = self.live.take_interruption() {
+            let line = format!("the job was cut off, and goes on from what is recorded: {why}");
+            // Said again should this be cut off, too.
+            self.say(&line).await.inspect_err(|_| self.live.interrupted(why))?;
+        } else if self.resumed {
             self.say("the deployer was stopped in the middle of this job, and goes on with it").await?;
         }
         if let JobState::Unwinding(phase) = self.job.state {
@@ -231,6 +273,7 @@ impl Runner {
             ("phase", self.plan.phase_timeout(phase))
         };
         let work = async {
+            self.needs_folder(phase)?;
             // Nothing after Verify changes the target.
             if phase != Phase::Register {
                 self.hold().await?;
@@ -263,6 +306,10 @@ impl Runner {
                 (*failure, registering::scheduled(details, 1))
             }
             Stop::Failed { failure, details } => (*failure, details),
+            // Where it was cut off does not matter: the release is live, and is to be registered.
+            Stop::Cancelled if phase == Phase::Register => {
+                (self.cancelled(phase), registering::scheduled(json!({ "cancelled": true }), 1))
+            }
             Stop::Cancelled => (self.cancelled(phase), json!({ "cancelled": true })),
             Stop::TakenOver(holder) => {
                 let failure = taken_over(phase, &holder);
@@ -304,10 +351,11 @@ impl Runner {
     pub(super) async fn finish(&mut self, aftermath: Aftermath) -> Result<(), JournalError> {
         self.give_up_lease().await;
         self.job.completed_at = Some(now());
-        let event = if self.live.cancel.is_cancelled() {
-            JobEvent::Cancelled(aftermath)
-        } else {
+        // Whoever cancels it after this is told that it is over.
+        let event = if self.live.settle().await {
             JobEvent::Failed(aftermath)
+        } else {
+            JobEvent::Cancelled(aftermath)
         };
         self.advance(event).await
     }

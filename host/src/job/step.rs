@@ -188,7 +188,7 @@ impl Runner {
             pipeline_file: planned.pipeline.clone(),
             limits: Limits { memory_bytes: u64::from(planned.memory_mib) << 20, timeout: planned.timeout },
             public: self.public(),
-            service_dir: Some(self.job.request.service_folder.clone().into()),
+            service_dir: self.folder.as_ref().ok().cloned(),
             ssh: self.hold.as_ref().map_or(&self.host.ssh, |hold| &hold.ssh).clone(),
             http: self.host.http.clone(),
             registry: self.host.registry.clone(),
@@ -223,6 +223,21 @@ impl Runner {
             None if cancelled => Stop::Cancelled,
             None => Stop::Failed { failure: Box::new(failure), details: json!({}) },
         })
+    }
+
+    /// What is sent and built is the folder that the job was accepted for. What comes after works with what is on
+    /// the target, and goes on without.
+    pub(in crate::job) fn needs_folder(&self, phase: Phase) -> Result<(), Stop> {
+        match (phase, &self.folder) {
+            (Phase::Validation | Phase::Transfer | Phase::Build, Err(error)) => Err(fail(
+                Fault::Request,
+                "read the service's folder",
+                &error.to_string(),
+                "leave a service's folder in its place until its job is over, and deploy again",
+            )),
+            (Phase::Validation | Phase::Transfer | Phase::Build, Ok(_))
+            | (Phase::StartService | Phase::VerifyHealth | Phase::Register, Ok(_) | Err(_)) => Ok(()),
+        }
     }
 
     pub(in crate::job) fn unwinding(&self) -> bool {

@@ -9,20 +9,22 @@ use super::flow;
 use super::host::Host;
 use super::release::{self, NoWayBack};
 use super::state::Phase;
-use crate::http::{DeployRequest, FieldProblem, Known, Refusal};
+use crate::capability::ServiceFolder;
+use crate::http::{DeployRequest, Environment, FieldProblem, Known, Refusal};
 use crate::journal::{Actor, JobKind, JobRecord, JobRequest, NewJob, ReleaseRecord, Variable, now};
 use crate::pipeline::{self, Plan};
 
 /// Values up to here fit on one line of an environment file.
 const ONE_LINE_BYTES: usize = 32 << 10;
 
-/// Looks at everything that is asked for, and names all that is wrong at once.
+/// Looks at everything that is asked for, and names all that is wrong at once. The environment goes with the job, to
+/// be sealed when it is accepted.
 pub(super) async fn deployment(
     host: &Host,
     request: DeployRequest,
     idempotency_key: Option<String>,
     actor: Actor,
-) -> Result<NewJob, Refusal> {
+) -> Result<(NewJob, Environment), Refusal> {
     let known = Known {
         service_path: Some(request.service_path.clone()),
         service_name: Some(request.service_name.clone()),
@@ -32,7 +34,6 @@ pub(super) async fn deployment(
     let (Some(folder), Some(plan), true) = (folder, plan, problems.is_empty()) else {
         return Err(Refusal::Invalid(problems));
     };
-    let id = job_id();
     let environment: Vec<Variable> = request
         .environment
         .0
@@ -43,10 +44,10 @@ pub(super) async fn deployment(
         })
         .collect();
     let digest = digest(host, &request);
-    Ok(NewJob {
-        sealed: Some(host.seal.seal(&id, &request.environment.0)),
+    let job = NewJob {
+        sealed: None,
         skipped: skipped_register(host, &plan, request.auto_register).into_iter().collect(),
-        id,
+        id: job_id(),
         kind: JobKind::Deploy,
         service: request.service_name,
         target: host.ssh.target().to_string(),
@@ -54,7 +55,8 @@ pub(super) async fn deployment(
         release: host.release_ids.next(now()),
         request: JobRequest {
             service_path: request.service_path,
-            service_folder: folder.display().to_string(),
+            service_folder: folder.path.display().to_string(),
+            folder_mark: Some(folder.mark),
             droplet_id: request.droplet_id,
             service_port: request.service_port,
             auto_register: request.auto_register,
@@ -66,12 +68,26 @@ pub(super) async fn deployment(
         plan: json!(plan),
         created_at: now(),
         idempotency_key,
-    })
+    };
+    Ok((job, request.environment))
+}
+
+/// A job at the moment of its acceptance: its ids and its release's are later than those of all that were accepted
+/// before it.
+pub(super) fn numbered(host: &Host, mut job: NewJob, environment: Option<&Environment>) -> NewJob {
+    job.id = job_id();
+    job.created_at = now();
+    match job.kind {
+        JobKind::Deploy => job.release = host.release_ids.next(job.created_at),
+        JobKind::Rollback => {}
+    }
+    job.sealed = environment.map(|environment| host.seal.seal(&job.id, &environment.0));
+    job
 }
 
 /// What can be said of a request by the fields that are known.
 pub(super) struct Feasible {
-    folder: Option<PathBuf>,
+    folder: Option<Folder>,
     plan: Option<Plan>,
     pub problems: Vec<FieldProblem>,
 }
@@ -104,8 +120,15 @@ pub(super) async fn feasible(host: &Host, known: &Known) -> Feasible {
     Feasible { folder, plan, problems }
 }
 
+/// A service's folder, and what tells it from another one in its place.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    mark: String,
+}
+
 /// Of everything that is asked for, so that a key that comes again with another request is noticed.
-fn digest(host: &Host, request: &DeployRequest) -> String {
+pub(super) fn digest(host: &Host, request: &DeployRequest) -> String {
     let mut asked: BTreeMap<String, String> =
         request.environment.0.iter().map(|(name, value)| (format!("env {name}"), value.clone())).collect();
     let fields = json!({
@@ -115,6 +138,12 @@ fn digest(host: &Host, request: &DeployRequest) -> String {
     });
     asked.insert("fields".into(), fields.to_string());
     host.seal.digest(&asked)
+}
+
+/// As `digest`, for a rollback.
+pub(super) fn rollback_digest(host: &Host, of: &str, release: Option<&str>) -> String {
+    let asked = json!({ "back_from": of, "release": release });
+    host.seal.digest(&BTreeMap::from([("rollback".to_owned(), asked.to_string())]))
 }
 
 /// A job that goes back to an earlier release of a job's service.
@@ -190,7 +219,7 @@ fn no_such_method(method: &str, methods: &[String]) -> String {
 }
 
 /// The folder behind a path, with every link followed: it must lie inside the services root.
-fn service_folder(services: &Path, path: &str) -> Result<PathBuf, String> {
+fn service_folder(services: &Path, path: &str) -> Result<Folder, String> {
     let root = services
         .canonicalize()
         .map_err(|error| format!("the services root {} cannot be read: {error}", services.display()))?;
@@ -208,7 +237,9 @@ fn service_folder(services: &Path, path: &str) -> Result<PathBuf, String> {
     if !folder.is_dir() {
         return Err(format!("`{path}` is not a folder"));
     }
-    Ok(folder)
+    let opened = ServiceFolder::open(&folder).map_err(|error| error.to_string())?;
+    let mark = opened.mark().map_err(|error| format!("`{path}` cannot be read: {error}"))?;
+    Ok(Folder { path: folder, mark })
 }
 
 fn no_way_back(service: &str, error: &NoWayBack, releases: &[ReleaseRecord]) -> Refusal {
@@ -241,7 +272,7 @@ mod tests {
         std::fs::write(root.join("file"), "").unwrap();
         std::os::unix::fs::symlink("../secret", root.join("link")).unwrap();
         let check = |path: &str, expect: Result<&str, &str>| match (service_folder(&root, path), expect) {
-            (Ok(folder), Ok(expect)) => assert!(folder.ends_with(expect), "{path}: {folder:?}"),
+            (Ok(folder), Ok(expect)) => assert!(folder.path.ends_with(expect), "{path}: {folder:?}"),
             (Err(problem), Err(expect)) => assert!(problem.contains(expect), "{path}: {problem}"),
             (found, expect) => panic!("{path}: {found:?}, expected {expect:?}"),
         };

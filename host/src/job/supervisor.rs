@@ -1,28 +1,50 @@
-//! Owns the jobs that live: a queue for each service, cancelling, and going on after a restart.
+//! Owns the jobs that live: a queue for each service, and going on after a restart, or after the journal could not
+//! record.
+//!
+//! What is accepted is worked on. So recording a job and queueing it are one act, which no caller can interrupt; a
+//! job that is cut off by the journal is run again from what is recorded, as after a crash; and what is in the
+//! journal without a worker is looked for now and then.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures::FutureExt;
+use tokio::sync::{RwLock, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::admission;
+use super::cancelling;
 use super::host::Host;
-use super::live::{LiveJob, lock};
-use super::registering::{self, Due};
-use super::runner;
+use super::live::{Fate, LiveJob, lock};
+use super::registering;
+use super::runner::{self, Interrupted};
 use super::state::{Aftermath, JobState};
-use crate::http::Refusal;
+use super::submission;
+use crate::http::{Environment, Refusal};
 use crate::journal::{Failure, Fault, JobRecord, JournalError, NewJob, Submitted, now};
+
+/// How often the journal is asked for jobs that nobody works on.
+const LOOKED_FOR_EVERY: Duration = Duration::from_secs(10);
+/// How long a stop waits for what is being accepted or cancelled.
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
+/// How often a job is run again that met a defect of the deployer.
+const DEFECTS: u32 = 3;
 
 /// The jobs that live, and the way to them.
 pub struct Supervisor {
     pub(super) host: Arc<Host>,
     live: Mutex<HashMap<String, Arc<LiveJob>>>,
     queues: Mutex<HashMap<String, mpsc::UnboundedSender<JobRecord>>>,
-    workers: tokio::sync::Mutex<JoinSet<()>>,
+    workers: Mutex<JoinSet<()>>,
+    /// Held from a job's record to its place in the queue: so jobs run in the order of their acceptance.
+    accepting: tokio::sync::Mutex<()>,
+    /// Held to read by what was asked for and has to come to its end.
+    asked: Arc<RwLock<()>>,
     stopping: CancellationToken,
 }
 
@@ -36,84 +58,120 @@ impl Supervisor {
             host: Arc::new(host),
             live: Mutex::default(),
             queues: Mutex::default(),
-            workers: tokio::sync::Mutex::default(),
+            workers: Mutex::default(),
+            accepting: tokio::sync::Mutex::default(),
+            asked: Arc::default(),
             stopping: CancellationToken::new(),
         });
-        for job in supervisor.host.journal.unfinished().await? {
-            tracing::info!(job = %job.id, service = %job.service, state = ?job.state, "taking up a job");
-            supervisor.enqueue(job).await;
-        }
+        supervisor.take_up().await?;
         let target = supervisor.host.ssh.target().to_string();
         for unregistered in supervisor.host.journal.unregistered(&target).await? {
-            supervisor.queue(&unregistered.job.service).await;
+            supervisor.queue(&unregistered.job.service);
         }
+        lock(&supervisor.workers).spawn(supervisor.clone().look_for_jobs());
         Ok(supervisor)
+    }
+
+    /// Accepts nothing more, and ends the waiting for jobs that run.
+    pub fn refuse(&self) {
+        self.stopping.cancel();
     }
 
     /// Stops working, and closes the journal. Jobs that run are left where they are; the next start goes on with
     /// them.
     pub async fn stop(&self) {
-        self.stopping.cancel();
-        self.workers.lock().await.shutdown().await;
+        self.refuse();
+        if timeout(LAST_REQUESTS, self.asked.write()).await.is_err() {
+            tracing::warn!("some requests were cut off as the deployer stopped");
+        }
+        let mut workers = std::mem::take(&mut *lock(&self.workers));
+        workers.shutdown().await;
         self.host.journal.close().await;
     }
 
-    async fn enqueue(self: &Arc<Self>, job: JobRecord) {
-        let live = Arc::new(LiveJob::new(CancellationToken::new(), job.cancelled_by.clone()));
-        // A job whose cancelling was recorded before a crash is still to be cancelled.
-        if job.cancelled_by.is_some() {
-            live.cancel.cancel();
+    /// Does what was asked for in a task of its own: a caller that hangs up ends only the waiting for the answer.
+    pub(super) async fn lasting<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let asked = self.asked.clone().read_owned().await;
+        let task = tokio::spawn(async move {
+            let answer = work.await;
+            drop(asked);
+            answer
+        });
+        match task.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(answer) => answer,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // Nobody aborts it: the whole program ends.
+            Err(Err(_)) => std::future::pending().await,
         }
+    }
+
+    /// Takes up the jobs of the journal that nobody works on.
+    async fn take_up(self: &Arc<Self>) -> Result<(), JournalError> {
+        let _no_other = self.accepting.lock().await;
+        for job in self.host.journal.unfinished().await? {
+            if self.live_job(&job.id).is_some() {
+                continue;
+            }
+            // It may have come to its end since it was read.
+            let Some(job) = self.host.journal.job(&job.id).await?.filter(|job| !job.state.is_over()) else {
+                continue;
+            };
+            let steps = self.host.journal.steps(&job.id).await?;
+            tracing::info!(job = %job.id, service = %job.service, state = ?job.state, "taking up a job");
+            let fate = cancelling::fate(&job, &steps);
+            self.enqueue(job, fate);
+        }
+        Ok(())
+    }
+
+    async fn look_for_jobs(self: Arc<Self>) {
+        loop {
+            sleep(LOOKED_FOR_EVERY).await;
+            if let Err(error) = self.take_up().await {
+                tracing::warn!(%error, "cannot tell whether there are jobs that nobody works on");
+            }
+        }
+    }
+
+    fn enqueue(self: &Arc<Self>, job: JobRecord, fate: Fate) {
+        let live = Arc::new(LiveJob::new(CancellationToken::new(), fate, job.cancelled_by.clone()));
         lock(&self.live).insert(job.id.clone(), live);
         // Workers end only with the supervisor, so the queue is open.
-        self.queue(&job.service).await.send(job).ok();
+        self.queue(&job.service).send(job).ok();
     }
 
     /// The queue of a service, and a worker behind it.
-    async fn queue(self: &Arc<Self>, service: &str) -> mpsc::UnboundedSender<JobRecord> {
-        let (sender, new) = {
-            let mut queues = lock(&self.queues);
-            match queues.get(service) {
-                Some(queue) => (queue.clone(), None),
-                None => {
-                    let (sender, receiver) = mpsc::unbounded_channel();
-                    queues.insert(service.to_owned(), sender.clone());
-                    (sender, Some(receiver))
-                }
-            }
-        };
-        if let Some(queue) = new {
-            self.workers.lock().await.spawn(self.clone().work(service.to_owned(), queue));
+    fn queue(self: &Arc<Self>, service: &str) -> mpsc::UnboundedSender<JobRecord> {
+        let mut queues = lock(&self.queues);
+        if let Some(queue) = queues.get(service) {
+            return queue.clone();
         }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        queues.insert(service.to_owned(), sender.clone());
+        lock(&self.workers).spawn(self.clone().work(service.to_owned(), receiver));
         sender
     }
 
     /// Runs one service's jobs, one after the other, and between them registers what is still to be registered.
     async fn work(self: Arc<Self>, service: String, mut queue: mpsc::UnboundedReceiver<JobRecord>) {
-        let mut due = self.due(&service).await;
-        if let Some(due) = &mut due {
-            // Whoever started the deployer again may have mended what was in the way.
-            due.at = Instant::now();
-        }
-        while let Some(job) = self.next(&service, &mut queue, due).await {
-            let id = job.id.clone();
+        // Whoever started the deployer again may have put right what was in the way of a registration.
+        let mut at_once = true;
+        while let Some(job) = self.next(&service, &mut queue, at_once).await {
+            at_once = false;
+            if self.stopping.is_cancelled() {
+                return;
+            }
             // Held until the job is over. One that is cancelled while it waits needs none.
-            let _place = match self.live_job(&id) {
+            let _place = match self.live_job(&job.id) {
                 Some(live) => admission::place(&self.host, &job, &live.cancel).await,
                 None => None,
             };
-            if let Some(live) = self.live_job(&id).filter(|live| live.claim()) {
-                let end = if job.state == JobState::Pending && live.cancel.is_cancelled() {
-                    self.end_pending(job, &live).await
-                } else {
-                    runner::run(self.host.clone(), live, job).await
-                };
-                if let Err(error) = end {
-                    tracing::error!(job = %id, %error, "the job stopped: nothing can be recorded");
-                }
-                self.forget(&id);
+            if let Some(live) = self.live_job(&job.id).filter(|live| live.claim()) {
+                self.to_the_end(job, live).await;
             }
-            due = self.due(&service).await;
         }
     }
 
@@ -122,16 +180,34 @@ impl Supervisor {
         &self,
         service: &str,
         queue: &mut mpsc::UnboundedReceiver<JobRecord>,
-        mut due: Option<Due>,
+        at_once: bool,
     ) -> Option<JobRecord> {
-        while let Some(planned) = due {
+        let mut pauses = pauses();
+        let mut not_before = Instant::now();
+        let mut at_once = at_once;
+        loop {
+            let due = match registering::due(&self.host, service).await {
+                Ok(None) => return queue.recv().await,
+                Ok(Some(due)) => Some(due),
+                Err(error) => {
+                    tracing::warn!(service, %error, "cannot tell what is to be registered, and asks again");
+                    not_before = Instant::now() + pause(&mut pauses);
+                    None
+                }
+            };
+            let planned = match &due {
+                Some(_) if std::mem::take(&mut at_once) => Instant::now(),
+                Some(due) => due.at,
+                None => not_before,
+            };
             tokio::select! {
                 biased;
                 job = queue.recv() => return job,
-                () = tokio::time::sleep_until(planned.at) => {}
+                () = sleep_until(planned.max(not_before)) => {}
             }
+            let Some(due) = due else { continue };
             let interrupt = CancellationToken::new();
-            let attempt = planned.attempt(self.host.clone(), interrupt.clone());
+            let attempt = due.attempt(self.host.clone(), interrupt.clone());
             tokio::pin!(attempt);
             let recorded = tokio::select! {
                 biased;
@@ -139,71 +215,132 @@ impl Supervisor {
                 job = queue.recv() => {
                     interrupt.cancel();
                     if let Err(error) = attempt.await {
-                        tracing::error!(service, %error, "the end of an attempt to register is not recorded");
+                        tracing::warn!(service, %error, "the end of an attempt to register is not recorded");
                     }
                     return job;
                 }
                 recorded = &mut attempt => recorded,
             };
-            due = match recorded {
-                Ok(()) => self.due(service).await,
-                Err(error) => {
-                    tracing::error!(service, %error, "registering is given up: nothing can be recorded");
-                    None
-                }
-            };
-        }
-        queue.recv().await
-    }
-
-    async fn due(&self, service: &str) -> Option<Due> {
-        match registering::due(&self.host, service).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::error!(service, %error, "cannot tell what is to be registered");
-                None
+            if let Err(error) = recorded {
+                tracing::warn!(service, %error, "an attempt to register is not recorded, and is made again");
+                not_before = Instant::now() + pause(&mut pauses);
             }
         }
     }
 
-    pub(super) async fn end_pending(&self, mut job: JobRecord, live: &LiveJob) -> Result<(), JournalError> {
+    pub(super) fn spawn_to_the_end(self: &Arc<Self>, job: JobRecord, live: Arc<LiveJob>) {
+        let supervisor = self.clone();
+        let mut workers = lock(&self.workers);
+        while workers.try_join_next().is_some() {}
+        workers.spawn(async move { supervisor.to_the_end(job, live).await });
+    }
+
+    /// Takes a job to its end, over as many runs as the journal makes necessary.
+    async fn to_the_end(&self, job: JobRecord, live: Arc<LiveJob>) {
+        let id = job.id.clone();
+        let mut pauses = pauses();
+        let mut defects = 0;
+        let mut next = Some(job);
+        while let Some(job) = next.take().filter(|job| !job.state.is_over()) {
+            let run = AssertUnwindSafe(self.run(job, &live, defects)).catch_unwind().await;
+            let interrupted = match run {
+                Ok(Ok(())) => break,
+                Ok(Err(interrupted)) => {
+                    tracing::warn!(job = %id, error = %interrupted.error, "a job waits for the journal");
+                    live.interrupted(interrupted.error.to_string());
+                    Some(interrupted)
+                }
+                Err(_) => {
+                    defects += 1;
+                    tracing::error!(job = %id, "a job met a defect of the deployer, please report it");
+                    live.interrupted("the deployer has a defect that this job met".into());
+                    None
+                }
+            };
+            next = self.read_back(&id, &mut pauses).await;
+            // The lease was kept up until here, and the next run takes it again.
+            drop(interrupted);
+        }
+        self.forget(&id);
+    }
+
+    async fn run(&self, job: JobRecord, live: &Arc<LiveJob>, defects: u32) -> Result<(), Interrupted> {
+        if job.state == JobState::Pending && live.cancel.is_cancelled() {
+            return Ok(self.end_pending(job, &live.cancelled_by()).await?);
+        }
+        if defects >= DEFECTS {
+            return Ok(runner::give_up(&self.host, job).await?);
+        }
+        runner::run(self.host.clone(), live.clone(), job).await
+    }
+
+    /// What is recorded of a job, as soon as the journal can record what comes next.
+    async fn read_back(&self, id: &str, pauses: &mut ExponentialBackoff) -> Option<JobRecord> {
+        loop {
+            sleep(pause(pauses)).await;
+            let read = async {
+                self.host.journal.check().await?;
+                self.host.journal.job(id).await
+            };
+            match read.await {
+                Ok(job) => return job,
+                Err(error) => tracing::debug!(job = %id, %error, "the journal still cannot record"),
+            }
+        }
+    }
+
+    pub(super) async fn end_pending(
+        &self,
+        mut job: JobRecord,
+        cancelled_by: &str,
+    ) -> Result<(), JournalError> {
         job.state = JobState::Cancelled(Aftermath::Untouched);
         job.completed_at = Some(now());
         job.error = Some(Failure {
             fault: Fault::Request,
             plugin: None,
             attempted: "start".into(),
-            seen: format!("cancelled by {} while it waited", live.cancelled_by()),
+            seen: format!("cancelled by {cancelled_by} while it waited"),
             next: String::new(),
         });
         self.host.journal.set_state(&job).await
     }
 
-    pub(super) async fn accept(self: &Arc<Self>, job: NewJob) -> Result<JobRecord, Refusal> {
+    /// The job of an idempotency key, if there is one: for the same request, whatever came of it.
+    pub(super) async fn keyed(&self, key: Option<&str>, digest: &str) -> Result<Option<JobRecord>, Refusal> {
+        let Some(key) = key else { return Ok(None) };
+        match self.host.journal.keyed(key).await? {
+            Some(job) if job.request.digest == digest => Ok(Some(job)),
+            Some(job) => Err(key_taken(&job)),
+            None => Ok(None),
+        }
+    }
+
+    /// Records a job and gives it its place, in one act: to be called in a task that nobody drops.
+    pub(super) async fn accept(
+        self: &Arc<Self>,
+        job: NewJob,
+        environment: Option<&Environment>,
+    ) -> Result<JobRecord, Refusal> {
+        let _one_after_the_other = self.accepting.lock().await;
         if self.stopping.is_cancelled() {
             return Err(Refusal::Unavailable {
                 detail: "the deployer is stopping".into(),
                 hint: "ask again when it runs".into(),
             });
         }
+        let job = submission::numbered(&self.host, job, environment);
         match self.host.journal.submit(&job).await? {
             Submitted::New(record) => {
-                self.enqueue(record.clone()).await;
+                self.enqueue(record.clone(), Fate::Open);
                 Ok(record)
             }
             Submitted::Known(record) => Ok(record),
-            Submitted::KeyTaken(record) => Err(Refusal::Conflict {
-                code: "idempotency-key-reused",
-                detail: format!(
-                    "this Idempotency-Key was sent with another request, which became {} for {}",
-                    record.id, record.service
-                ),
-                hint: "send a new key with a new request".into(),
-            }),
+            Submitted::KeyTaken(record) => Err(key_taken(&record)),
         }
     }
 
-    pub(super) fn forget(&self, id: &str) {
+    fn forget(&self, id: &str) {
         lock(&self.live).remove(id);
     }
 
@@ -231,5 +368,29 @@ impl Supervisor {
                 () = self.stopping.cancelled() => return Ok(job),
             }
         }
+    }
+}
+
+/// How long the journal is left alone before it is asked again.
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(250))
+        .with_max_delay(Duration::from_secs(4))
+        .without_max_times()
+        .build()
+}
+
+fn pause(pauses: &mut ExponentialBackoff) -> Duration {
+    pauses.next().unwrap_or(Duration::from_secs(4))
+}
+
+fn key_taken(job: &JobRecord) -> Refusal {
+    Refusal::Conflict {
+        code: "idempotency-key-reused",
+        detail: format!(
+            "this Idempotency-Key was sent with another request, which became {} for {}",
+            job.id, job.service
+        ),
+        hint: "send a new key with a new request".into(),
     }
 }

@@ -30,6 +30,9 @@ pub struct JobRequest {
     pub service_path: String,
     /// Where that is on this machine.
     pub service_folder: String,
+    /// What tells that folder from another one in its place. None where an older version accepted the job.
+    #[serde(default)]
+    pub folder_mark: Option<String>,
     pub droplet_id: Option<u64>,
     pub service_port: u16,
     pub auto_register: bool,

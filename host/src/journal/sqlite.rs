@@ -4,6 +4,7 @@
 //! others read beside it. WAL with full synchronisation: what was answered `Ok` survives a power cut.
 
 mod audit;
+mod check;
 mod crash;
 mod events;
 mod jobs;
@@ -20,9 +21,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sqlx::SqlitePool;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, SqlitePool};
 use tokio::sync::watch;
 
 use super::{
@@ -31,20 +32,23 @@ use super::{
     StepStart, Submitted, Unregistered,
 };
 use crate::ssh::RemoteProcess;
+use check::Check;
 use crash::Crash;
 
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "journal", include_str!("../../migrations/1_journal.sql")),
     (2, "audit", include_str!("../../migrations/2_audit.sql")),
     (3, "retention", include_str!("../../migrations/3_retention.sql")),
     (4, "registering", include_str!("../../migrations/4_registering.sql")),
     (5, "releases", include_str!("../../migrations/5_releases.sql")),
+    (7, "check", include_str!("../../migrations/7_check.sql")),
 ];
 
 pub struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
     appended: watch::Sender<u64>,
+    check: Check,
     crash: Option<Crash>,
 }
 
@@ -72,7 +76,13 @@ impl Sqlite {
             .busy_timeout(Duration::from_secs(10));
         let pool =
             |connections: u32| SqlitePoolOptions::new().max_connections(connections).idle_timeout(None);
-        let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
+        // A full disk makes SQLite end a transaction by itself, and the library still believes in it: every later
+        // one would be refused. Whoever is free is in no transaction, so such a connection is thrown away.
+        let writer = pool(1)
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+            .connect_with(options.clone())
+            .await
+            .map_err(failed)?;
         let migrations = MIGRATIONS
             .into_iter()
             .map(|(version, name, sql)| {
@@ -85,7 +95,13 @@ impl Sqlite {
             .await
             .map_err(|error| failed(sqlx::Error::Migrate(Box::new(error))))?;
         let readers = pool(3).connect_with(options).await.map_err(failed)?;
-        Ok(Sqlite { writer, readers, appended: watch::Sender::new(0), crash: Crash::from_environment()? })
+        Ok(Sqlite {
+            writer,
+            readers,
+            appended: watch::Sender::new(0),
+            check: Check::default(),
+            crash: Crash::from_environment()?,
+        })
     }
 }
 
@@ -93,6 +109,10 @@ impl Sqlite {
 impl Journal for Sqlite {
     async fn submit(&self, job: &NewJob) -> Result<Submitted, JournalError> {
         self.record("a new job", jobs::submit(&self.writer, job)).await
+    }
+
+    async fn keyed(&self, key: &str) -> Result<Option<JobRecord>, JournalError> {
+        jobs::keyed(&self.readers, key).await
     }
 
     async fn job(&self, id: &str) -> Result<Option<JobRecord>, JournalError> {
@@ -251,6 +271,11 @@ impl Journal for Sqlite {
 
     async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError> {
         self.record("the droplet's id", releases::set_droplet_id(&self.writer, service, id)).await
+    }
+
+    async fn check(&self) -> Result<(), JournalError> {
+        // Nobody goes on by it: not one of the records that are counted.
+        self.check.check(&self.writer).await
     }
 
     async fn close(&self) {

@@ -16,6 +16,7 @@ fn new_job(id: &str, key: Option<&str>) -> NewJob {
         request: JobRequest {
             service_path: "shop".into(),
             service_folder: "/srv/shop".into(),
+            folder_mark: None,
             droplet_id: Some(7),
             service_port: 8001,
             auto_register: true,

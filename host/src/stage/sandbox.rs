@@ -48,7 +48,7 @@ impl Stage {
         let service = step.service_dir.clone().filter(|_| step.grants.has(Grant::ServiceRead));
         let host = Host::working(step, redactor.clone(), log.clone(), stop.clone());
         let mut store =
-            store(self, host, limits.memory_bytes, service.as_deref(), &captured).map_err(|error| {
+            store(self, host, limits.memory_bytes, service.as_ref(), &captured).map_err(|error| {
                 StepFailure::Unready(format!("the service's folder cannot be opened: {error}"))
             })?;
 

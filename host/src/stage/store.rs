@@ -1,14 +1,12 @@
 //! One call's sandbox: its memory limit, its clock, its view of the world. It lasts for one call.
 
-use std::path::Path;
-
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use super::engine::Stage;
 use super::output::Captured;
-use crate::capability::Host;
+use crate::capability::{Host, ServiceFolder};
 
 const TABLE_ELEMENTS: usize = 1 << 20;
 /// Core instances, memories and tables: a component has a handful of each.
@@ -35,14 +33,14 @@ pub(super) fn store(
     stage: &Stage,
     host: Host,
     memory_bytes: u64,
-    service: Option<&Path>,
+    service: Option<&ServiceFolder>,
     captured: &Captured,
 ) -> std::io::Result<Store<State>> {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(captured.stdout()).stderr(captured.stderr());
     wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     if let Some(service) = service {
-        wasi.preopened_dir(service, "/service", FsPerms::ReadOnly).map_err(std::io::Error::other)?;
+        wasi.preopened_dir(service.path(), "/service", FsPerms::ReadOnly).map_err(std::io::Error::other)?;
     }
     let limit = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
     let state = State {

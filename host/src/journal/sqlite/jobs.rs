@@ -82,6 +82,17 @@ pub async fn submit(writer: &SqlitePool, job: &NewJob) -> Result<Submitted, Jour
     Ok(Submitted::New(record))
 }
 
+pub async fn keyed(readers: &SqlitePool, key: &str) -> Result<Option<JobRecord>, JournalError> {
+    let failed = reading("the idempotency key");
+    let mut connection = readers.acquire().await.map_err(&failed)?;
+    let rows = sqlx::query("SELECT * FROM jobs WHERE idempotency_key = ?")
+        .bind(key)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(&failed)?;
+    Ok(with_phases(&mut connection, rows).await?.into_iter().next())
+}
+
 pub async fn job(readers: &SqlitePool, id: &str) -> Result<Option<JobRecord>, JournalError> {
     let mut connection = readers.acquire().await.map_err(reading("a job"))?;
     read(&mut connection, id).await
@@ -120,7 +131,7 @@ pub async fn knows_service(readers: &SqlitePool, service: &str) -> Result<bool, 
 pub async fn unfinished(readers: &SqlitePool) -> Result<Vec<JobRecord>, JournalError> {
     let failed = reading("unfinished jobs");
     let mut connection = readers.acquire().await.map_err(&failed)?;
-    let rows = sqlx::query("SELECT * FROM jobs WHERE status IN ('pending', 'running') ORDER BY id")
+    let rows = sqlx::query("SELECT * FROM jobs WHERE status IN ('pending', 'running') ORDER BY rowid")
         .fetch_all(&mut *connection)
         .await
         .map_err(&failed)?;
@@ -179,12 +190,15 @@ pub async fn set_state(writer: &SqlitePool, job: &JobRecord) -> Result<(), Journ
 pub async fn set_cancelled_by(writer: &SqlitePool, job: &str, actor: &Actor) -> Result<(), JournalError> {
     let failed = writing("the cancellation");
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
-    let done = sqlx::query("UPDATE jobs SET cancelled_by = ? WHERE id = ? AND cancelled_by IS NULL")
-        .bind(&actor.name)
-        .bind(job)
-        .execute(&mut *transaction)
-        .await
-        .map_err(&failed)?;
+    let done = sqlx::query(
+        "UPDATE jobs SET cancelled_by = ?
+            WHERE id = ? AND cancelled_by IS NULL AND status IN ('pending', 'running')",
+    )
+    .bind(&actor.name)
+    .bind(job)
+    .execute(&mut *transaction)
+    .await
+    .map_err(&failed)?;
     if done.rows_affected() > 0
         && let Some(job) = read(&mut transaction, job).await?
     {

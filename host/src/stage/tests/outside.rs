@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::fixture::{Remembered, context, deployment, granted, held, stage};
-use crate::capability::{EnvironmentSource, Grant, Registry, Secret};
+use crate::capability::{EnvironmentSource, Grant, Registry, Secret, ServiceFolder};
 use crate::stage::{Fault, StepContext, StepError};
 
 async fn found(context: StepContext, deed: &str, with: &str) -> Result<String, StepError> {
@@ -23,7 +23,7 @@ fn service() -> tempfile::TempDir {
 async fn the_service_can_be_read_and_not_written() {
     let recorder = Remembered::new();
     let folder = service();
-    let service_dir = Some(folder.path().to_owned());
+    let service_dir = Some(ServiceFolder::open(folder.path()).unwrap());
     let step = StepContext { service_dir, ..context(&recorder).await };
     let step = granted(step, &[Grant::ServiceRead]);
     assert_eq!(found(step.clone(), "read", "/service/VERSION").await.unwrap(), "7");
@@ -46,7 +46,7 @@ async fn the_service_can_be_read_and_not_written() {
 async fn without_the_grant_the_message_names_it() {
     let recorder = Remembered::new();
     let folder = service();
-    let service_dir = Some(folder.path().to_owned());
+    let service_dir = Some(ServiceFolder::open(folder.path()).unwrap());
     let step = StepContext { service_dir, ..context(&recorder).await };
     let error = found(granted(step, &[Grant::TargetRead]), "read", "/service/VERSION").await.unwrap_err();
     let line = "add to `[grants]` in pipelines/one.toml: `naughty = [\"service.read\", \"target.read\"]`";

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::fixture::{Remembered, Told, context, deployment, granted, held, stage};
-use crate::capability::{Amount, EnvironmentSource, Grant, Limits};
+use crate::capability::{Amount, EnvironmentSource, Grant, Limits, ServiceFolder};
 use crate::demo::sshd::Sshd;
 use crate::ssh::{Credentials, Ssh};
 use crate::stage::{StepContext, StepError, StepFailure};
@@ -147,7 +147,8 @@ async fn a_tree_is_sent_and_counted() {
     let there = there().await;
     let service = tempfile::tempdir().unwrap();
     std::fs::write(service.path().join("VERSION"), "7").unwrap();
-    let step = StepContext { service_dir: Some(service.path().into()), ..there.step.clone() };
+    let step =
+        StepContext { service_dir: Some(ServiceFolder::open(service.path()).unwrap()), ..there.step.clone() };
     let sha256 = "7902699be42c8a8e46fbbb4501726517e86b22c56a189f7625a6da49081b2451";
     let destination = there.path("releases/0001");
     assert_eq!(found(&step, "upload", &format!("{destination} {sha256}")).await.unwrap(), "sent");
