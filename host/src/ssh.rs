@@ -30,7 +30,7 @@ use self::sftp::Sftp;
 
 pub use self::command::{Ended, Exit, Output, RemoteCommand, RemoteProcess, Stream, Watch, environment_text};
 pub use self::error::{Fault, KeyProblem, OfferedKey, RefusedKey, SshError};
-pub use self::lease::{Holder, LEASE_TIME, Lease, LeaseRequest, Taken};
+pub use self::lease::{Foreign, Generation, Holder, LEASE_TIME, Lease, LeaseRequest, Taken};
 pub use self::target::{Credentials, Target};
 
 /// A server, reached over one connection that many share. Cheap to clone.

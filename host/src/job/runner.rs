@@ -10,15 +10,17 @@ use tokio::time::Instant;
 
 use super::flow;
 use super::host::Host;
-use super::lease::Hold;
+use super::lease::{self, Hold};
 use super::live::LiveJob;
 use super::outage;
+use super::reconcile::OnTarget;
 use super::registering;
 use super::release;
 use super::state::{self, Aftermath, JobEvent, JobState, Phase, PhaseStatus};
 use crate::capability::{EnvironmentSource, Redactor, Secret};
 use crate::journal::{
-    Failure, Fault, JobKind, JobRecord, JournalError, PhaseUpdate, ReleaseRecord, Standing, StepRecord, now,
+    Failure, Fault, JobKind, JobRecord, JournalError, Origin, PhaseUpdate, ReleaseRecord, Standing,
+    StepRecord, now,
 };
 use crate::pipeline::Plan;
 use crate::stage::Snapshot;
@@ -42,6 +44,8 @@ pub(super) struct Runner {
     pub environment: EnvironmentSource,
     pub redactor: Redactor,
     pub release: ReleaseRecord,
+    /// What was on the target when the lease was taken. None in a later run of the job.
+    pub seen: Option<OnTarget>,
 }
 
 /// Why a step or a phase did not come to its end.
@@ -143,6 +147,14 @@ impl Runner {
                 plan: Some(job.plan.clone()),
                 created_at: job.created_at,
                 promoted_at: None,
+                promoted_by: None,
+                origin: Some(Origin {
+                    deployer: lease::who(),
+                    service_path: job.request.service_path.clone(),
+                    droplet_id: job.request.droplet_id,
+                    auto_register: job.request.auto_register,
+                    verification_job_id: job.request.verification_job_id.clone(),
+                }),
             },
         };
         let environment = match values {
@@ -169,6 +181,7 @@ impl Runner {
             environment,
             redactor,
             release,
+            seen: None,
         })
     }
 
@@ -182,8 +195,12 @@ impl Runner {
         if let JobState::Unwinding(phase) = self.job.state {
             return self.unwind(phase).await;
         }
-        if self.job.kind == JobKind::Deploy {
+        if self.makes() {
             self.host.journal.put_release(&self.release).await?;
+        } else if self.job.state == JobState::Pending
+            && let Err(stop) = self.ready_to_go_back().await
+        {
+            return self.end_before_it_began(stop).await;
         }
         let deadline = Instant::now() + self.plan.job_timeout;
         for phase in Phase::ALL {
@@ -192,7 +209,15 @@ impl Runner {
                 continue;
             }
             self.enter(phase).await?;
-            match self.limited(phase, deadline).await {
+            let outcome = match self.registered_by_others(phase).await {
+                Ok(Some(details)) => {
+                    self.phase_ended(phase, PhaseStatus::Skipped, details, None).await?;
+                    continue;
+                }
+                Ok(None) => self.limited(phase, deadline).await,
+                Err(stop) => Err(stop),
+            };
+            match outcome {
                 Ok(details) => self.phase_ended(phase, PhaseStatus::Success, details, None).await?,
                 Err(Stop::Journal(error)) => return Err(error),
                 Err(stop) => {
@@ -264,6 +289,19 @@ impl Runner {
             }
             Stop::Failed { failure, details } => (*failure, details),
             Stop::Cancelled => (self.cancelled(phase), json!({ "cancelled": true })),
+            Stop::TakenOver(holder) if phase == Phase::VerifyHealth && self.resumed => {
+                match self.was_live().await {
+                    Ok(true) => return self.complete_for(&holder).await,
+                    Ok(false) => {}
+                    Err(Stop::Journal(error)) => return Err(error),
+                    // Then it is not known, and what is known is said.
+                    Err(Stop::Failed { .. } | Stop::Cancelled | Stop::TakenOver(_)) => {}
+                }
+                let failure = taken_over(phase, &holder);
+                self.phase_ended(phase, PhaseStatus::Failed, json!({}), Some(failure)).await?;
+                self.leave_to(phase, holder).await?;
+                return Ok(true);
+            }
             Stop::TakenOver(holder) => {
                 let failure = taken_over(phase, &holder);
                 self.phase_ended(phase, PhaseStatus::Failed, json!({}), Some(failure)).await?;
@@ -277,7 +315,7 @@ impl Runner {
             Phase::Register => return Ok(false),
             Phase::Validation | Phase::Transfer | Phase::Build => {
                 self.job.error = Some(failure);
-                if self.job.kind == JobKind::Deploy {
+                if self.makes() {
                     self.mark_bad().await?;
                 }
                 self.finish(Aftermath::Untouched).await?;
@@ -302,6 +340,14 @@ impl Runner {
     }
 
     pub(super) async fn finish(&mut self, aftermath: Aftermath) -> Result<(), JournalError> {
+        match &aftermath {
+            Aftermath::Restored(_) => {
+                self.record_restored().await?;
+                self.withdraw_intent().await?;
+            }
+            Aftermath::NothingBefore | Aftermath::NotRestored(_) => self.withdraw_intent().await?,
+            Aftermath::Untouched | Aftermath::TakenOver(_) => {}
+        }
         self.give_up_lease().await;
         self.job.completed_at = Some(now());
         let event = if self.live.cancel.is_cancelled() {
@@ -314,10 +360,11 @@ impl Runner {
 
     pub(super) async fn mark_bad(&mut self) -> Result<(), JournalError> {
         self.release.standing = Standing::Bad;
-        self.host.journal.put_release(&self.release).await
+        self.host.journal.put_release(&self.release).await?;
+        if self.sent_something() { self.record_release().await } else { Ok(()) }
     }
 
-    fn cancelled(&self, phase: Phase) -> Failure {
+    pub(super) fn cancelled(&self, phase: Phase) -> Failure {
         let who = self.live.cancelled_by();
         Failure {
             fault: Fault::Request,
@@ -328,7 +375,7 @@ impl Runner {
         }
     }
 
-    async fn advance(&mut self, event: JobEvent) -> Result<(), JournalError> {
+    pub(super) async fn advance(&mut self, event: JobEvent) -> Result<(), JournalError> {
         match state::next(&self.job.state, &event) {
             Ok(state) => self.job.state = state,
             // The record must stay true, so the state stays; the defect is said where it can be seen.
@@ -337,7 +384,7 @@ impl Runner {
         self.host.journal.set_state(&self.job).await
     }
 
-    async fn phase_ended(
+    pub(super) async fn phase_ended(
         &mut self,
         phase: Phase,
         status: PhaseStatus,
@@ -366,13 +413,14 @@ impl Runner {
     }
 }
 
-fn taken_over(phase: Phase, holder: &str) -> Failure {
+pub(super) fn taken_over(phase: Phase, holder: &str) -> Failure {
     Failure {
         fault: Fault::Host,
         plugin: None,
         attempted: format!("finish {phase}"),
         seen: format!(
-            "this deployer stood still for so long that its lease ended, and the service is now with {holder}"
+            "this deployer was stopped or stood still for so long that its lease ended, and the service was taken \
+             over by {holder}: nothing on the target was touched since"
         ),
         next: "see there what runs, and deploy again".into(),
     }

@@ -188,7 +188,10 @@ impl Runner {
             pipeline_file: planned.pipeline.clone(),
             limits: Limits { memory_bytes: u64::from(planned.memory_mib) << 20, timeout: planned.timeout },
             public: self.public(),
-            service_dir: Some(self.job.request.service_folder.clone().into()),
+            // A rollback to a release that another deployer made has no folder here.
+            service_dir: Some(self.job.request.service_folder.clone())
+                .filter(|folder| !folder.is_empty())
+                .map(Into::into),
             ssh: self.hold.as_ref().map_or(&self.host.ssh, |hold| &hold.ssh).clone(),
             http: self.host.http.clone(),
             registry: self.host.registry.clone(),
