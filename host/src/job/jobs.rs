@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::records;
 use super::release;
 use super::state::{JobState, Phase};
 use super::submission;
@@ -44,14 +45,17 @@ impl Deployments for Jobs {
     }
 
     async fn rollback(&self, id: &str, release: Option<String>, actor: Actor) -> Result<JobRecord, Refusal> {
-        let of = self.0.known(id).await?;
-        let job = submission::rollback(&self.0.host, &of, release.as_deref(), actor).await?;
+        let service = submission::service_of(&self.0.host, id).await?;
+        let job = submission::rollback(&self.0.host, &service, release.as_deref(), actor).await?;
         let accepted = self.0.accept(job).await?;
         self.0.ended(&accepted.id).await
     }
 
     async fn cancel(&self, id: &str, actor: Actor) -> Result<JobRecord, Refusal> {
         let job = self.0.known(id).await?;
+        if !job.state.is_over() && !self.0.host.serves(&job.target) {
+            return self.0.cancel_elsewhere(job, actor).await;
+        }
         let live = self.0.live_job(id).filter(|_| !job.state.is_over());
         let Some(live) = live else {
             return Err(Refusal::Conflict {
@@ -104,14 +108,30 @@ impl Deployments for Jobs {
 
     async fn releases(&self, service: &str) -> Result<Option<Vec<ReleaseOnTarget>>, Refusal> {
         let host = &self.0.host;
-        if !host.journal.knows_service(service).await? {
+        if crate::http::service_name_problem(service).is_some() {
             return Ok(None);
         }
+        let asked = records::refresh(host, service).await?;
+        if let Err(error) = &asked {
+            tracing::warn!(service, %error, "the releases are listed as the journal has them");
+        }
         let releases = host.journal.releases(service, &host.ssh.target().to_string()).await?;
+        if releases.is_empty() && !host.journal.knows_service(service).await? {
+            return match asked {
+                Ok(_) => Ok(None),
+                Err(error) => Err(Refusal::Unavailable {
+                    detail: format!(
+                        "the journal has no release of {service}, and the target could not be asked: {}",
+                        error.problem()
+                    ),
+                    hint: error.next_move(),
+                }),
+            };
+        }
         let back = release::way_back(&releases, None).ok().map(|release| release.id.clone());
         let listed = |record: ReleaseRecord| {
             let is_way_back = back.as_ref() == Some(&record.id);
-            ReleaseOnTarget { record, is_way_back }
+            ReleaseOnTarget { record, is_way_back, target_asked: asked.is_ok() }
         };
         Ok(Some(releases.into_iter().map(listed).collect()))
     }

@@ -289,7 +289,7 @@ impl Runner {
             }
             Stop::Failed { failure, details } => (*failure, details),
             Stop::Cancelled => (self.cancelled(phase), json!({ "cancelled": true })),
-            Stop::TakenOver(holder) if phase == Phase::VerifyHealth && self.resumed => {
+            Stop::TakenOver(holder) if phase == Phase::VerifyHealth => {
                 match self.was_live().await {
                     Ok(true) => return self.complete_for(&holder).await,
                     Ok(false) => {}

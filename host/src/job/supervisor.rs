@@ -12,9 +12,11 @@ use super::host::Host;
 use super::live::{LiveJob, lock};
 use super::registering::{self, Due};
 use super::runner;
-use super::state::{Aftermath, JobState};
+use super::state::{Aftermath, JobState, Phase};
+use super::submission;
+use crate::capability::Level;
 use crate::http::Refusal;
-use crate::journal::{Failure, Fault, JobRecord, JournalError, NewJob, Submitted, now};
+use crate::journal::{Actor, Failure, Fault, JobRecord, JournalError, NewJob, Submitted, now};
 
 /// The jobs that live, and the way to them.
 pub struct Supervisor {
@@ -39,6 +41,10 @@ impl Supervisor {
             stopping: CancellationToken::new(),
         });
         for job in supervisor.host.journal.unfinished().await? {
+            if !supervisor.host.serves(&job.target) {
+                supervisor.leave_for_its_target(&job).await?;
+                continue;
+            }
             tracing::info!(job = %job.id, service = %job.service, state = ?job.state, "taking up a job");
             supervisor.enqueue(job).await;
         }
@@ -55,6 +61,31 @@ impl Supervisor {
         self.stopping.cancel();
         self.workers.lock().await.shutdown().await;
         self.host.journal.close().await;
+    }
+
+    /// A job belongs to the target that it was accepted for: it stays as it is until the deployer is started with
+    /// that one again.
+    async fn leave_for_its_target(&self, job: &JobRecord) -> Result<(), JournalError> {
+        let line = format!(
+            "this job is for {}, and the deployer was started with --target {}: it waits until it is started with \
+             the job's own again",
+            job.target,
+            self.host.ssh.target()
+        );
+        tracing::warn!(job = %job.id, service = %job.service, "{line}");
+        let phase = job.state.phase().unwrap_or(Phase::Validation);
+        super::recorder::say(&*self.host.journal, &job.id, phase, Level::Warn, &line).await
+    }
+
+    /// Cancels a job of another target, if it has not begun: one that has must first be put right there.
+    pub(super) async fn cancel_elsewhere(&self, job: JobRecord, actor: Actor) -> Result<JobRecord, Refusal> {
+        if job.state != JobState::Pending {
+            return Err(submission::other_target(&self.host, &job));
+        }
+        let id = job.id.clone();
+        self.host.journal.set_cancelled_by(&id, &actor).await?;
+        self.end_pending(job, &LiveJob::new(CancellationToken::new(), Some(actor.name))).await?;
+        self.known(&id).await
     }
 
     async fn enqueue(self: &Arc<Self>, job: JobRecord) {

@@ -370,13 +370,6 @@ impl Retention {
     }
 }
 
-impl StepRecord {
-    /// Whether what runs may be another than before this step.
-    pub fn touches_what_runs(&self) -> bool {
-        matches!(self.function.as_str(), "start" | "promote" | "restore")
-    }
-}
-
 impl PhaseUpdate {
     pub fn new(phase: Phase, status: PhaseStatus) -> Self {
         PhaseUpdate { phase, status, started_at: None, completed_at: None, details: None, error: None }
