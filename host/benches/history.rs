@@ -244,5 +244,7 @@ fn release(job: &JobRecord) -> ReleaseRecord {
         plan: None,
         created_at: job.created_at,
         promoted_at: None,
+        promoted_by: None,
+        origin: None,
     }
 }

@@ -7,11 +7,13 @@
 //!
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one plugin's turn,
 //! `recorder` writes down what it does, `reconnect` is what becomes of one that loses the target, `unwind` brings
-//! back what ran before, `removal` removes what is no longer kept, `lease` keeps other deployers out, `outage`
-//! measures how long callers had no answer. `host` is what they all work with.
+//! back what ran before, `removal` removes what is no longer kept, `lease` keeps other deployers out, `records` is
+//! what the target itself says of a service's releases, `takeover` is what a job does there for other deployers and
+//! for itself, `outage` measures how long callers had no answer. `host` is what they all work with.
 //!
-//! `state` says which states there are, `release` chooses what to go back to, `retention` says which releases are
-//! no longer kept, `flow` makes the contract's records of the journal's: these are pure.
+//! `state` says which states there are, `release` chooses what to go back to, `reconcile` says where journal and
+//! target disagree, `retention` which releases are no longer kept, `flow` makes the contract's records of the
+//! journal's: these are pure.
 
 mod admission;
 mod cancelling;
@@ -22,8 +24,10 @@ mod lease;
 mod live;
 mod outage;
 mod phases;
+mod reconcile;
 mod reconnect;
 mod recorder;
+mod records;
 mod registering;
 pub mod release;
 mod removal;
@@ -33,6 +37,7 @@ pub mod state;
 mod step;
 mod submission;
 mod supervisor;
+mod takeover;
 mod unwind;
 
 pub use host::Host;

@@ -22,8 +22,8 @@ pub use audit::{
 };
 pub use records::{
     Actor, CallRecord, CallStart, Event, EventKind, Failure, Fault, JobKind, JobRecord, JobRequest, Left,
-    NewEvent, NewJob, PhaseRecord, PhaseUpdate, Registration, ReleaseRecord, Removed, Retention, Standing,
-    StepRecord, StepStart, Submitted, Unregistered, Variable,
+    NewEvent, NewJob, Origin, PhaseRecord, PhaseUpdate, Registration, ReleaseRecord, Removed, Retention,
+    Standing, StepRecord, StepStart, Submitted, Unregistered, Variable,
 };
 pub use sqlite::Sqlite;
 
@@ -86,6 +86,8 @@ pub trait Journal: Send + Sync {
     async fn set_cancelled_by(&self, job: &str, actor: &Actor) -> Result<(), JournalError>;
     /// Records the fingerprint of the key that the target showed.
     async fn set_host_key(&self, job: &str, fingerprint: &str) -> Result<(), JournalError>;
+    /// Records the generation of the lease that a job took.
+    async fn set_generation(&self, job: &str, generation: u64) -> Result<(), JournalError>;
     async fn set_previous(&self, job: &str, previous: Option<&ReleaseRecord>) -> Result<(), JournalError>;
     /// What a job has removed so far of its service's older releases.
     async fn set_retention(&self, job: &str, retention: &Retention) -> Result<(), JournalError>;
@@ -118,6 +120,10 @@ pub trait Journal: Send + Sync {
     async fn put_release(&self, release: &ReleaseRecord) -> Result<(), JournalError>;
     /// Makes a release the live one, and the one that was live before a retired one, in one transaction.
     async fn promote(&self, release: &ReleaseRecord) -> Result<(), JournalError>;
+    /// Records several releases as the target has them, all or none.
+    async fn put_releases(&self, releases: &[ReleaseRecord]) -> Result<(), JournalError>;
+    /// The service whose release a job made on a target: also of a job of another deployer.
+    async fn service_of(&self, job: &str, target: &str) -> Result<Option<String>, JournalError>;
     /// A service's releases on a target, newest first, without those that were removed.
     async fn releases(&self, service: &str, target: &str) -> Result<Vec<ReleaseRecord>, JournalError>;
     /// The releases of all services on a target, oldest first, without those that were removed.

@@ -97,6 +97,7 @@ impl Server {
             root: settings.root.clone(),
             owner: owner(&settings.data)?,
             release_ids: ReleaseIds::default(),
+            reconciling: tokio::sync::Mutex::default(),
         };
         let supervisor = Supervisor::start(host).await?;
         let app = Arc::new(App::new(Arc::new(Jobs(supervisor.clone())), tokens));

@@ -33,7 +33,7 @@ use self::sftp::Sftp;
 
 pub use self::command::{Ended, Exit, Output, RemoteCommand, RemoteProcess, Stream, Watch, environment_text};
 pub use self::error::{Fault, KeyProblem, OfferedKey, RefusedKey, SshError};
-pub use self::lease::{Holder, LEASE_TIME, Lease, LeaseRequest, Taken};
+pub use self::lease::{Foreign, Generation, Holder, LEASE_TIME, Lease, LeaseRequest, Taken};
 pub use self::places::{Asked, Order, Place, Waiting};
 pub use self::target::{Credentials, Target};
 

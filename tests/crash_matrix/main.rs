@@ -1,12 +1,15 @@
 //! Kills the deployer at every record that a redeployment makes, and starts it again each time: the job comes
 //! to an end, one verified release serves, and nothing is left over.
 //!
+//! And at the records from Start on, with another deployer that deploys in between: its release stays.
+//!
 //! Every record has two points: right before it is durable, when what it tells of has happened, and right
 //! after, when nothing else has. With `DEPLOYER_TEST_ALL=1` no point is left out.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod lane;
+mod takeover;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -15,6 +15,7 @@ mod registering;
 mod requests;
 mod retention;
 mod systemd;
+mod three_deployers;
 mod transfer;
 mod two_deployers;
 mod unsendable;

@@ -117,13 +117,24 @@ pub async fn history(client: &Client, args: HistoryArgs, json: bool) -> anyhow::
 }
 
 pub async fn rollback(client: &Client, args: RollbackArgs, json: bool) -> anyhow::Result<ExitCode> {
-    let latest: Job = typed(client, &latest_job(client, &args.service).await?)?;
     let releases: Vec<Release> = typed(client, &client.get(&["releases", &args.service]).await?)?;
     let live = releases.iter().find(|release| release.standing == Standing::Live);
+    // Any job of the service will do, also another deployer's: of the newest release, or else the latest one.
+    let of = match releases.first() {
+        Some(release) => release.deploy_job_id.clone(),
+        None => typed::<Job>(client, &latest_job(client, &args.service).await?)?.deploy_job_id,
+    };
+    let unasked = releases.iter().any(|release| !release.target_asked);
     let back = way_back(&releases, args.to.as_deref());
     if args.dry_run {
         let value = json!({ "service_name": args.service, "live": live, "back": back });
-        print(json, &value, || plan(&args.service, live, back));
+        print(json, &value, || {
+            let unasked = if unasked { format!("\n{UNASKED}") } else { String::new() };
+            format!("{}{unasked}", plan(&args.service, live, back))
+        });
+        if unasked {
+            return Ok(ExitCode::FAILURE);
+        }
         return Ok(if back.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     if !json {
@@ -142,7 +153,7 @@ pub async fn rollback(client: &Client, args: RollbackArgs, json: bool) -> anyhow
     // With a key, a request whose answer was lost can be sent again: it goes back once all the same.
     let key = format!("cli-{}", uuid::Uuid::now_v7());
     // The answer comes when the release serves and was verified, which takes what it takes.
-    let path = ["deploy", latest.deploy_job_id.as_str(), "rollback"];
+    let path = ["deploy", of.as_str(), "rollback"];
     let send = async || client.post(&path, &body, Some(&key), None).await;
     let answer = match send().await {
         Err(ClientError::Broken { .. }) => send().await,
@@ -187,7 +198,9 @@ pub async fn releases(client: &Client, args: ReleasesArgs, json: bool) -> anyhow
     print(json, &value, || {
         let rows: Vec<Vec<String>> =
             releases.iter().filter(|release| is_on_target(release)).map(release_row).collect();
-        table(&["RELEASE", "STANDING", "METHOD", "PORT", "MADE", "JOB"], &rows)
+        let table = table(&["RELEASE", "STANDING", "METHOD", "PORT", "MADE", "JOB"], &rows);
+        let unasked = releases.iter().any(|release| !release.target_asked);
+        if unasked { format!("{table}\n{UNASKED}") } else { table }
     });
     Ok(ExitCode::SUCCESS)
 }
@@ -223,6 +236,10 @@ fn way_back<'a>(releases: &'a [Release], to: Option<&str>) -> Option<&'a Release
         None => release.is_way_back,
     })
 }
+
+/// Under what the deployer's journal knew, where the target could not be asked.
+const UNASKED: &str = "the target could not be asked: this is what the deployer knew last, and another deployer may \
+                       have deployed since";
 
 /// What a rollback will do, as far as the releases tell.
 fn plan(service: &str, live: Option<&Release>, back: Option<&Release>) -> String {
@@ -290,6 +307,7 @@ mod tests {
             plugins: Value::Null,
             pipeline: None,
             is_way_back: false,
+            target_asked: true,
         }
     }
 

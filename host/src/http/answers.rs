@@ -11,7 +11,7 @@ use serde_json::json;
 use super::App;
 use super::extract::{Body, Parameters, Segment};
 use super::problem::Problem;
-use super::service::CurrentJob;
+use super::service::{CurrentJob, Refusal};
 use super::types::{Accepted, Job, Release};
 use super::validate;
 use crate::job::state::JobState;
@@ -54,9 +54,11 @@ pub async fn rollback(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    known(&app, &id).await?;
     let release = validate::rollback_release(&body)?;
-    let job = app.deployments.rollback(&id, release, idempotency_key(&headers)?, actor).await?;
+    let job = match app.deployments.rollback(&id, release, idempotency_key(&headers)?, actor).await {
+        Err(Refusal::NotFound { .. }) => return Err(Problem::no_such_job(&id)),
+        job => job?,
+    };
     match job.state {
         JobState::Completed => Ok((location(&job), Json(Job::of_record(job))).into_response()),
         JobState::Pending

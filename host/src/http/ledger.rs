@@ -94,7 +94,8 @@ impl Deployments for Ledger {
     ) -> Result<JobRecord, Refusal> {
         match self.journal.job(id).await? {
             Some(job) if job.state.is_over() => Ok(job),
-            _ => Err(Refusal::Conflict {
+            None => Err(Refusal::NotFound { detail: format!("there is no job {id}"), hint: String::new() }),
+            Some(_) => Err(Refusal::Conflict {
                 code: "no-previous-release",
                 detail: "there is none".into(),
                 hint: "deploy twice".into(),
@@ -143,7 +144,8 @@ impl Deployments for Ledger {
             return Ok(None);
         }
         let releases = self.journal.releases(service, "root@203.0.113.7:22").await?;
-        Ok(Some(releases.into_iter().map(|record| ReleaseOnTarget { record, is_way_back: false }).collect()))
+        let listed = |record| ReleaseOnTarget { record, is_way_back: false, target_asked: false };
+        Ok(Some(releases.into_iter().map(listed).collect()))
     }
 
     async fn audit(

@@ -122,6 +122,8 @@ impl std::fmt::Debug for Environment {
 pub struct ReleaseOnTarget {
     pub record: ReleaseRecord,
     pub is_way_back: bool,
+    /// Whether this is what the target said just now, or only what the journal knew.
+    pub target_asked: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -113,6 +113,9 @@ pub struct Release {
     pub pipeline: Option<Value>,
     /// A rollback that names no release takes this one.
     pub is_way_back: bool,
+    /// False where the target could not be asked, and this is what the deployer's journal knew last.
+    #[serde(default)]
+    pub target_asked: bool,
 }
 
 /// The answer to `GET /audit/verify`.
@@ -300,7 +303,7 @@ impl JobRegistration {
 
 impl Release {
     pub fn of(release: ReleaseOnTarget) -> Self {
-        let ReleaseOnTarget { record: release, is_way_back } = release;
+        let ReleaseOnTarget { record: release, is_way_back, target_asked } = release;
         Release {
             release: release.id,
             service_name: release.service,
@@ -317,6 +320,7 @@ impl Release {
             plugins: release.plugins,
             pipeline: release.plan,
             is_way_back,
+            target_asked,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::live::Fate;
 use super::state::{JobState, Phase};
+use super::submission;
 use super::supervisor::Supervisor;
 use crate::http::Refusal;
 use crate::journal::{Actor, JobRecord, StepRecord};
@@ -56,6 +57,10 @@ impl Supervisor {
     /// Cancels a job, unless it is too late. It may still be ending when this returns.
     pub(super) async fn cancel(self: &Arc<Self>, id: &str, actor: &Actor) -> Result<JobRecord, Refusal> {
         let job = self.known(id).await?;
+        // One that has begun must first be put right on its own target.
+        if !job.state.is_over() && job.state != JobState::Pending && !self.host.serves(&job.target) {
+            return Err(submission::other_target(&self.host, &job));
+        }
         let live = self.live_job(id);
         let fate = match &live {
             Some(live) => live.fate().await,

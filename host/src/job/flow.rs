@@ -59,7 +59,7 @@ pub fn findings(findings: &[Finding]) -> Value {
         .collect()
 }
 
-fn variables(variables: &[Variable]) -> Vec<stage::Variable> {
+pub fn variables(variables: &[Variable]) -> Vec<stage::Variable> {
     variables
         .iter()
         .map(|variable| stage::Variable { name: variable.name.clone(), one_line: variable.one_line })

@@ -8,7 +8,7 @@ use super::release::ReleaseIds;
 use crate::capability::{HttpClient, Registry};
 use crate::journal::Journal;
 use crate::seal::Seal;
-use crate::ssh::{Ended, RemoteCommand, RemoteProcess, Ssh};
+use crate::ssh::{Ended, RemoteCommand, RemoteProcess, Ssh, Target};
 use crate::stage::{Catalog, Stage};
 
 /// What every job works with.
@@ -28,6 +28,8 @@ pub struct Host {
     /// This deployer's id in its leases. It is the data folder's, so that it stays after a restart.
     pub owner: String,
     pub release_ids: ReleaseIds,
+    /// Held while the journal is compared with the target, and while a job takes a lease.
+    pub reconciling: tokio::sync::Mutex<()>,
 }
 
 impl Host {
@@ -35,6 +37,11 @@ impl Host {
     pub fn service_url(&self, port: u16) -> String {
         let host = self.ssh.target().host();
         if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
+    }
+
+    /// Whether a job is for the server that this deployer was started with. A job never runs on another one.
+    pub fn serves(&self, target: &str) -> bool {
+        target.parse::<Target>().is_ok_and(|target| target == *self.ssh.target())
     }
 
     /// Runs a command that only reads, for the host's own use, and gives its output.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::records;
 use super::release;
 use super::submission;
 use super::supervisor::Supervisor;
@@ -64,13 +65,13 @@ impl Deployments for Jobs {
             .0
             .lasting(async move {
                 let (host, key) = (&supervisor.host, idempotency_key.as_deref());
-                let of = supervisor.known(&id).await?;
+                let service = submission::service_of(host, &id).await?;
                 let digest = submission::rollback_digest(host, &id, release.as_deref());
                 // Before the release is chosen: once the first one went back, the choice is another.
                 if let Some(job) = supervisor.keyed(key, &digest).await? {
                     return Ok(job);
                 }
-                match submission::rollback(host, &of, release.as_deref(), actor).await {
+                match submission::rollback(host, &service, release.as_deref(), actor).await {
                     Ok(mut job) => {
                         job.idempotency_key = idempotency_key;
                         job.request.digest = digest;
@@ -116,14 +117,30 @@ impl Deployments for Jobs {
 
     async fn releases(&self, service: &str) -> Result<Option<Vec<ReleaseOnTarget>>, Refusal> {
         let host = &self.0.host;
-        if !host.journal.knows_service(service).await? {
+        if crate::http::service_name_problem(service).is_some() {
             return Ok(None);
         }
+        let asked = records::refresh(host, service).await?;
+        if let Err(error) = &asked {
+            tracing::warn!(service, %error, "the releases are listed as the journal has them");
+        }
         let releases = host.journal.releases(service, &host.ssh.target().to_string()).await?;
+        if releases.is_empty() && !host.journal.knows_service(service).await? {
+            return match asked {
+                Ok(_) => Ok(None),
+                Err(error) => Err(Refusal::Unavailable {
+                    detail: format!(
+                        "the journal has no release of {service}, and the target could not be asked: {}",
+                        error.problem()
+                    ),
+                    hint: error.next_move(),
+                }),
+            };
+        }
         let back = release::way_back(&releases, None).ok().map(|release| release.id.clone());
         let listed = |record: ReleaseRecord| {
             let is_way_back = back.as_ref() == Some(&record.id);
-            ReleaseOnTarget { record, is_way_back }
+            ReleaseOnTarget { record, is_way_back, target_asked: asked.is_ok() }
         };
         Ok(Some(releases.into_iter().map(listed).collect()))
     }

@@ -1,6 +1,5 @@
 //! The lease under which a job works on its service: taken before the first look at the target, kept up while
-//! the job lives, given up at its end. And what the target itself says runs there, which another deployer may
-//! have put in place.
+//! the job lives, given up at its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +11,12 @@ use super::flow;
 use super::runner::{Runner, Stop, fail};
 use super::state::Phase;
 use crate::capability::Level;
-use crate::journal::{Fault, JournalError, ReleaseRecord, StepRecord};
-use crate::ssh::{HostKey, LEASE_TIME, Lease, LeaseRequest, Ssh, SshError, Taken};
+use crate::journal::{Fault, JournalError};
+use crate::ssh::{Foreign, HostKey, LEASE_TIME, Lease, LeaseRequest, Ssh, SshError, Taken};
 
 /// How often a lease is renewed: two renewals may fail before it ends.
 const RENEWED_EVERY: Duration = Duration::from_secs(10);
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
-/// The record of the release that runs, in the service's folder on the target.
-const LIVE: &str = "live.json";
-const LARGEST_RECORD: u64 = 1 << 20;
 
 /// A lease that is kept up for as long as this lives.
 pub(super) struct Hold {
@@ -70,6 +66,7 @@ impl Runner {
             owner: self.host.owner.clone(),
             job: self.job.id.clone(),
             who: who(),
+            expected: self.goes_on().then(|| self.job.generation.unwrap_or_default()),
         };
         let lease = self.take(&request).await?;
         // A connection that was lost just now is told of when the target is back.
@@ -91,10 +88,19 @@ impl Runner {
         }
         let hold = Arc::new(Hold::new(&self.host.ssh, lease, &self.live.cancel));
         self.hold = Some(hold.clone());
-        if !self.done.iter().any(StepRecord::touches_what_runs) {
-            self.adopt().await?;
+        let changes = if request.expected.is_none() { Some(self.see_what_runs(&hold).await?) } else { None };
+        self.job.generation = Some(hold.lease.generation());
+        self.host.journal.set_generation(&self.job.id, hold.lease.generation()).await?;
+        if let Some(changes) = changes {
+            self.correct_target(&hold, changes).await?;
         }
+        self.settle_what_others_left(&hold).await?;
         Ok(hold)
+    }
+
+    /// Whether an earlier run of this job had the lease, and may have changed something under it.
+    fn goes_on(&self) -> bool {
+        self.resumed && (self.job.generation.is_some() || !self.done.is_empty())
     }
 
     async fn take(&self, request: &LeaseRequest) -> Result<Lease, Stop> {
@@ -103,8 +109,16 @@ impl Runner {
         let mut waits = self.resumed;
         let mut patience = self.patience();
         loop {
-            let error = match self.host.ssh.take_lease(request).await {
+            let taken = {
+                let _nobody_compares = self.host.reconciling.lock().await;
+                self.host.ssh.take_lease(request).await
+            };
+            let error = match taken {
                 Ok(Taken::Ours(lease)) => return Ok(lease),
+                Ok(Taken::Passed(holder)) => return Err(Stop::TakenOver(holder.to_string())),
+                Ok(Taken::Foreign(foreign)) => {
+                    return Err(somebody_elses(&self.job.service, request, &foreign));
+                }
                 Ok(Taken::Held { holder, until, now }) => {
                     let first = *first_until.get_or_insert(until);
                     if until != first {
@@ -161,46 +175,6 @@ impl Runner {
         self.hold.as_ref()?.lease.lost_to().map(|holder| holder.to_string())
     }
 
-    /// What runs on the target is what a failure has to bring back, whoever put it there.
-    async fn adopt(&mut self) -> Result<(), Stop> {
-        let layout = flow::layout(&self.host.root, &self.job.service, &self.job.release);
-        let path = format!("{}/{LIVE}", layout.root);
-        let mut patience = self.patience();
-        let content = loop {
-            let error = match self.host.ssh.read_file(&path, LARGEST_RECORD).await {
-                Ok(content) => break content,
-                Err(SshError::NotFound { .. }) => return Ok(()),
-                Err(error) => error,
-            };
-            // The lease was taken just now: a target that does not answer is one that was lost.
-            if !(error.retryable() && self.wait_for_target(&mut patience, &error.problem()).await?) {
-                return Err(fail(Fault::Target, "see what runs there", &error.problem(), &error.next_move()));
-            }
-        };
-        let Ok(found) = serde_json::from_slice::<ReleaseRecord>(&content) else {
-            let line = format!("{path} cannot be read as a release's record, and is left alone");
-            return Ok(self.say(&line).await?);
-        };
-        let known = self.job.previous.as_ref().is_some_and(|previous| previous.id == found.id);
-        if known || found.service != self.job.service || found.id == self.job.release {
-            return Ok(());
-        }
-        self.say(&format!("release {} runs there, which another deployer deployed", found.id)).await?;
-        self.job.previous = Some(found);
-        Ok(self.host.journal.set_previous(&self.job.id, self.job.previous.as_ref()).await?)
-    }
-
-    /// Tells whoever deploys next what runs.
-    pub(super) async fn publish_live(&self, hold: &Hold) -> Result<(), String> {
-        let layout = flow::layout(&self.host.root, &self.job.service, &self.job.release);
-        let path = format!("{}/{LIVE}", layout.root);
-        let record = serde_json::to_vec_pretty(&self.release).map_err(|error| error.to_string())?;
-        hold.ssh
-            .write_file(&path, &record, 0o644)
-            .await
-            .map_err(|error| format!("could not write {path}: {error}"))
-    }
-
     /// Keeps for the audit which machine this job works on.
     pub(super) async fn keep_host_key(&self, key: &HostKey) -> Result<(), Stop> {
         Ok(self.host.journal.set_host_key(&self.job.id, &key.fingerprint).await?)
@@ -221,8 +195,26 @@ impl Runner {
     }
 }
 
+/// Why there is no lease on what is not a service's folder.
+fn somebody_elses(service: &str, request: &LeaseRequest, foreign: &Foreign) -> Stop {
+    let folder = &request.folder;
+    let seen = match foreign {
+        Foreign::NotAFolder => format!("{folder} is not a folder"),
+        Foreign::Folder(names) => format!(
+            "{folder} is somebody else's: a deployer left nothing there, and it has {} in it",
+            names.join(", ")
+        ),
+    };
+    fail(
+        Fault::Target,
+        &format!("use {folder} on the target for {service}"),
+        &seen,
+        "deploy under another service name, start the deployer with another --root, or move what is there away",
+    )
+}
+
 /// This deployer, for people.
-fn who() -> String {
+pub(super) fn who() -> String {
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let machine = if machine.trim().is_empty() { "a machine without a name" } else { machine.trim() };
     format!("the deployer on {machine} (process {})", std::process::id())

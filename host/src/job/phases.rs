@@ -1,5 +1,7 @@
 //! What a job does in each phase: which plugins it calls, and what it keeps of their answers.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::flow;
@@ -9,6 +11,10 @@ use super::state::Phase;
 use crate::journal::{Failure, Fault, JobKind, Registration, ReleaseRecord, now};
 use crate::pipeline::Plan;
 use crate::stage::{Artifact, Files, Finding, Instance, Occasion, Outcome, Publication, Severity, Verdict};
+
+/// What is live is written down for other deployers: a connection that was lost, or a disk that is full, may be
+/// better a moment later.
+const RECORDED_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 impl Runner {
     pub(in crate::job) async fn validation(&mut self) -> Result<Value, Stop> {
@@ -57,6 +63,7 @@ impl Runner {
     }
 
     pub(in crate::job) async fn transfer(&mut self) -> Result<Value, Stop> {
+        self.record_release().await?;
         let planned = self.one(Phase::Transfer)?;
         let deployment = &self.deployment(&planned);
         let files: Files = self
@@ -82,6 +89,7 @@ impl Runner {
         let details = json!(artifact);
         self.release.artifact = Some(details.clone());
         self.host.journal.put_release(&self.release).await?;
+        self.record_release().await?;
         Ok(details)
     }
 
@@ -102,6 +110,8 @@ impl Runner {
         let planned = self.one(Phase::StartService)?;
         let deployment = &self.deployment(&planned);
         let artifact: &Artifact = &self.made(self.release.artifact.as_ref(), "artifact")?;
+        let hold = self.hold().await?;
+        self.intend(&hold).await?;
         let instance: Instance = self
             .step("start/0", &planned, "start", |stage, context| async move {
                 stage.start(context, deployment, artifact).await
@@ -131,8 +141,15 @@ impl Runner {
             }
         }
         let hold = self.hold().await?;
-        warnings.extend(self.switch_current(&hold).await.err());
-        warnings.extend(self.publish_live(&hold).await.err());
+        let mut unwritten = self.record_live(&hold).await;
+        for pause in RECORDED_AGAIN_AFTER {
+            if !unwritten.is_empty() && self.taken_over_by().is_none() {
+                // Not a wait that cancelling ends: the release is verified.
+                tokio::time::sleep(pause).await;
+                unwritten = self.record_live(&hold).await;
+            }
+        }
+        warnings.extend(unwritten);
         if let Some(holder) = self.taken_over_by() {
             return Err(Stop::TakenOver(holder));
         }

@@ -74,12 +74,18 @@ pub(super) async fn due(host: &Host, service: &str) -> Result<Option<Due>, Journ
             due = Some(Due { attempts, at: Instant::now() + pause, job });
             continue;
         };
-        let mut update = PhaseUpdate::new(Phase::Register, PhaseStatus::Failed);
-        update.details = Some(json!({ "retry": { "attempts": attempts, "superseded_by": later } }));
-        update.error = phase.error.clone();
-        host.journal.set_phase(&job.id, &update).await?;
+        given_up(host, &job.id, attempts, &later).await?;
     }
     Ok(due)
+}
+
+/// Another release is live by now, and registering this one would be wrong.
+async fn given_up(host: &Host, job: &str, attempts: u32, later: &str) -> Result<(), JournalError> {
+    let record = host.journal.job(job).await?;
+    let mut update = PhaseUpdate::new(Phase::Register, PhaseStatus::Failed);
+    update.details = Some(json!({ "retry": { "attempts": attempts, "superseded_by": later } }));
+    update.error = record.and_then(|record| record.phase(Phase::Register)?.error.clone());
+    host.journal.set_phase(job, &update).await
 }
 
 impl Due {
@@ -95,7 +101,11 @@ impl Due {
             Err(stop) => Err(stop),
         };
         match outcome {
-            Ok(()) => tracing::info!(job = %id, attempts, "registered"),
+            Ok(Some(later)) => {
+                tracing::info!(job = %id, later, "not registered: another release is live");
+                given_up(&host, &id, attempts, &later).await?;
+            }
+            Ok(None) => tracing::info!(job = %id, attempts, "registered"),
             Err(Stop::Journal(error)) => return Err(error),
             Err(Stop::Cancelled | Stop::TakenOver(_)) => {}
             Err(Stop::Failed { failure, details }) => {
@@ -115,8 +125,12 @@ async fn failed(host: &Host, job: &str, details: Value, failure: Failure) -> Res
 }
 
 impl Runner {
-    /// The phase Register of a job that is over.
-    async fn register_again(&mut self, attempts: u32) -> Result<(), Stop> {
+    /// The phase Register of a job that is over. Answers whose release is live, if it is not this job's any more:
+    /// another deployer's, which this journal may not know.
+    async fn register_again(&mut self, attempts: u32) -> Result<Option<String>, Stop> {
+        if let Some(later) = self.superseded().await? {
+            return Ok(Some(later));
+        }
         let mut update = PhaseUpdate::new(Phase::Register, PhaseStatus::Success);
         // The phase's time is the time that the attempt took which succeeded, not the registry's absence.
         update.started_at = Some(now());
@@ -129,7 +143,8 @@ impl Runner {
         }
         update.completed_at = Some(now());
         update.details = Some(details);
-        Ok(self.set_phase(update).await?)
+        self.set_phase(update).await?;
+        Ok(None)
     }
 }
 

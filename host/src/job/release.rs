@@ -1,5 +1,6 @@
 //! Releases: their ids, and which one to go back to. Pure.
 
+use std::fmt;
 use std::sync::Mutex;
 
 use jiff::Timestamp;
@@ -37,6 +38,18 @@ pub enum NoWayBack {
     NothingBefore { live: String },
     /// The one that was asked for is not there, or was bad.
     Unfit { wanted: String, because: &'static str },
+}
+
+impl fmt::Display for NoWayBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoWayBack::NothingRuns => f.write_str("no release of the service runs"),
+            NoWayBack::NothingBefore { live } => {
+                write!(f, "release {live} runs, and there is no older one to go back to")
+            }
+            NoWayBack::Unfit { because, .. } => f.write_str(because),
+        }
+    }
 }
 
 /// The release that runs now.
@@ -102,6 +115,8 @@ mod tests {
                 plan: None,
                 created_at: now(),
                 promoted_at: None,
+                promoted_by: None,
+                origin: None,
             })
             .collect()
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use super::flow;
 use super::lease::Hold;
+use super::reconcile;
+use super::records;
 use super::retention::{self, Surplus};
 use super::runner::{Runner, Stop};
 use super::state::Phase;
@@ -29,12 +31,14 @@ impl Runner {
         let on_target = self.host.journal.releases_on(&self.job.target).await?;
         let ran_before = self.job.previous.as_ref().map(|previous| previous.id.as_str());
         let surplus = retention::surplus(&on_target, &self.job.service, ran_before, now(), self.plan.keep);
-        if surplus.is_empty() {
+        if surplus.is_empty() && self.seen.is_none() {
             return Ok(());
         }
         let due: Vec<String> = surplus.iter().map(|surplus| surplus.release.id.clone()).collect();
-        // An earlier run of this job may have removed some; what it left is tried again.
-        self.job.retention.get_or_insert_default().left.clear();
+        if !due.is_empty() {
+            // An earlier run of this job may have removed some; what it left is tried again.
+            self.job.retention.get_or_insert_default().left.clear();
+        }
         let warning = match tokio::time::timeout(LIMIT, self.remove_all(surplus)).await {
             Ok(Ok(())) => None,
             Ok(Err(Stop::Journal(error))) => return Err(error),
@@ -48,8 +52,8 @@ impl Runner {
                 "older releases were not all removed: {because}; the next deployment goes on"
             ))
             .await?;
-            let retention = self.job.retention.get_or_insert_default();
             for release in due {
+                let retention = self.job.retention.get_or_insert_default();
                 if !retention.names(&release) {
                     retention.left.push(Left { release, because: because.clone() });
                 }
@@ -82,6 +86,26 @@ impl Runner {
             }
             self.record_retention().await?;
         }
+        self.remove_leftovers(&hold).await
+    }
+
+    /// What is left of releases that are gone: environments of a deployer that never came back, and records that
+    /// nobody needs any more.
+    async fn remove_leftovers(&mut self, hold: &Hold) -> Result<(), Stop> {
+        let Some(seen) = self.seen.take() else { return Ok(()) };
+        let kept = self.host.journal.releases(&self.job.service, &self.job.target).await?;
+        let root = flow::layout(&self.host.root, &self.job.service, "").root;
+        let records = records::outdated(&seen).into_iter().map(|release| format!("records/{release}.json"));
+        let environments: Vec<&str> = reconcile::leftovers(&seen, &kept);
+        for name in &environments {
+            self.say(&format!("removed env/{name}, whose release is gone")).await?;
+        }
+        let environments = environments.into_iter().map(|name| format!("env/{name}"));
+        for path in records.chain(environments) {
+            if let Err(error) = hold.ssh.remove(&format!("{root}/{path}")).await {
+                self.warn(&format!("could not remove {root}/{path}: {error}")).await?;
+            }
+        }
         Ok(())
     }
 
@@ -91,6 +115,9 @@ impl Runner {
     async fn remove(&mut self, hold: &Hold, release: &ReleaseRecord) -> Result<Option<String>, Stop> {
         let mut record = ReleaseRecord { standing: Standing::Removing, ..release.clone() };
         self.host.journal.put_release(&record).await?;
+        if let Err(error) = records::publish(&hold.ssh, &self.host, &record).await {
+            return Ok(Some(format!("that its removal begins could not be recorded on the target: {error}")));
+        }
         let unremoved = match release.artifact.as_ref().and_then(flow::value::<Artifact>) {
             Some(artifact) => match self.discarding(release).await? {
                 Ok(planned) => match self.discard(release, &planned, &artifact).await {
@@ -105,13 +132,18 @@ impl Runner {
             None => None,
         };
         let layout = flow::layout(&self.host.root, &release.service, &release.id);
-        for path in [&layout.files, &layout.environment] {
+        // Where a method keeps variables of several lines. Its own `discard` may not have had a turn.
+        let multiline = format!("{}.multiline", layout.environment);
+        for path in [&layout.files, &layout.environment, &multiline] {
             if let Err(error) = hold.ssh.remove(path).await {
                 return Ok(Some(format!("could not remove {path}: {error}")));
             }
         }
         if unremoved.is_none() {
             record.standing = Standing::Removed;
+            if let Err(error) = records::publish(&hold.ssh, &self.host, &record).await {
+                return Ok(Some(format!("that it is removed could not be recorded on the target: {error}")));
+            }
             self.host.journal.put_release(&record).await?;
         }
         Ok(unremoved)

@@ -153,6 +153,8 @@ mod tests {
             plan: None,
             created_at: now - jiff::SignedDuration::from_hours(24 * days),
             promoted_at: None,
+            promoted_by: None,
+            origin: None,
         }
     }
 

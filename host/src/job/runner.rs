@@ -10,15 +10,17 @@ use tokio::time::Instant;
 
 use super::flow;
 use super::host::Host;
-use super::lease::Hold;
+use super::lease::{self, Hold};
 use super::live::LiveJob;
 use super::outage;
+use super::reconcile::OnTarget;
 use super::registering;
 use super::release;
 use super::state::{self, Aftermath, JobEvent, JobState, Phase, PhaseStatus};
 use crate::capability::{EnvironmentSource, FolderError, Redactor, Secret, ServiceFolder};
 use crate::journal::{
-    Failure, Fault, JobKind, JobRecord, JournalError, PhaseUpdate, ReleaseRecord, Standing, StepRecord, now,
+    Failure, Fault, JobKind, JobRecord, JournalError, Origin, PhaseUpdate, ReleaseRecord, Standing,
+    StepRecord, now,
 };
 use crate::pipeline::Plan;
 use crate::stage::Snapshot;
@@ -44,6 +46,8 @@ pub(super) struct Runner {
     pub release: ReleaseRecord,
     /// The service's folder, as it was when the job was accepted; or why it is not.
     pub folder: Result<ServiceFolder, FolderError>,
+    /// What was on the target when the lease was taken. None in a later run of the job.
+    pub seen: Option<OnTarget>,
 }
 
 /// Why a step or a phase did not come to its end.
@@ -176,6 +180,14 @@ impl Runner {
                 plan: Some(job.plan.clone()),
                 created_at: job.created_at,
                 promoted_at: None,
+                promoted_by: None,
+                origin: Some(Origin {
+                    deployer: lease::who(),
+                    service_path: job.request.service_path.clone(),
+                    droplet_id: job.request.droplet_id,
+                    auto_register: job.request.auto_register,
+                    verification_job_id: job.request.verification_job_id.clone(),
+                }),
             },
         };
         let environment = match values {
@@ -207,6 +219,7 @@ impl Runner {
             redactor,
             release,
             folder,
+            seen: None,
         })
     }
 
@@ -224,8 +237,12 @@ impl Runner {
         if let JobState::Unwinding(phase) = self.job.state {
             return self.unwind(phase).await;
         }
-        if self.job.kind == JobKind::Deploy {
+        if self.makes() {
             self.host.journal.put_release(&self.release).await?;
+        } else if self.job.state == JobState::Pending
+            && let Err(stop) = self.ready_to_go_back().await
+        {
+            return self.end_before_it_began(stop).await;
         }
         let deadline = Instant::now() + self.plan.job_timeout;
         for phase in Phase::ALL {
@@ -234,7 +251,15 @@ impl Runner {
                 continue;
             }
             self.enter(phase).await?;
-            match self.limited(phase, deadline).await {
+            let outcome = match self.registered_by_others(phase).await {
+                Ok(Some(details)) => {
+                    self.phase_ended(phase, PhaseStatus::Skipped, details, None).await?;
+                    continue;
+                }
+                Ok(None) => self.limited(phase, deadline).await,
+                Err(stop) => Err(stop),
+            };
+            match outcome {
                 Ok(details) => self.phase_ended(phase, PhaseStatus::Success, details, None).await?,
                 Err(Stop::Journal(error)) => return Err(error),
                 Err(stop) => {
@@ -311,6 +336,19 @@ impl Runner {
                 (self.cancelled(phase), registering::scheduled(json!({ "cancelled": true }), 1))
             }
             Stop::Cancelled => (self.cancelled(phase), json!({ "cancelled": true })),
+            Stop::TakenOver(holder) if phase == Phase::VerifyHealth => {
+                match self.was_live().await {
+                    Ok(true) => return self.complete_for(&holder).await,
+                    Ok(false) => {}
+                    Err(Stop::Journal(error)) => return Err(error),
+                    // Then it is not known, and what is known is said.
+                    Err(Stop::Failed { .. } | Stop::Cancelled | Stop::TakenOver(_)) => {}
+                }
+                let failure = taken_over(phase, &holder);
+                self.phase_ended(phase, PhaseStatus::Failed, json!({}), Some(failure)).await?;
+                self.leave_to(phase, holder).await?;
+                return Ok(true);
+            }
             Stop::TakenOver(holder) => {
                 let failure = taken_over(phase, &holder);
                 self.phase_ended(phase, PhaseStatus::Failed, json!({}), Some(failure)).await?;
@@ -324,7 +362,7 @@ impl Runner {
             Phase::Register => return Ok(false),
             Phase::Validation | Phase::Transfer | Phase::Build => {
                 self.job.error = Some(failure);
-                if self.job.kind == JobKind::Deploy {
+                if self.makes() {
                     self.mark_bad().await?;
                 }
                 self.finish(Aftermath::Untouched).await?;
@@ -349,6 +387,14 @@ impl Runner {
     }
 
     pub(super) async fn finish(&mut self, aftermath: Aftermath) -> Result<(), JournalError> {
+        match &aftermath {
+            Aftermath::Restored(_) => {
+                self.record_restored().await?;
+                self.withdraw_intent().await?;
+            }
+            Aftermath::NothingBefore | Aftermath::NotRestored(_) => self.withdraw_intent().await?,
+            Aftermath::Untouched | Aftermath::TakenOver(_) => {}
+        }
         self.give_up_lease().await;
         self.job.completed_at = Some(now());
         // Whoever cancels it after this is told that it is over.
@@ -362,10 +408,11 @@ impl Runner {
 
     pub(super) async fn mark_bad(&mut self) -> Result<(), JournalError> {
         self.release.standing = Standing::Bad;
-        self.host.journal.put_release(&self.release).await
+        self.host.journal.put_release(&self.release).await?;
+        if self.sent_something() { self.record_release().await } else { Ok(()) }
     }
 
-    fn cancelled(&self, phase: Phase) -> Failure {
+    pub(super) fn cancelled(&self, phase: Phase) -> Failure {
         let who = self.live.cancelled_by();
         Failure {
             fault: Fault::Request,
@@ -376,7 +423,7 @@ impl Runner {
         }
     }
 
-    async fn advance(&mut self, event: JobEvent) -> Result<(), JournalError> {
+    pub(super) async fn advance(&mut self, event: JobEvent) -> Result<(), JournalError> {
         match state::next(&self.job.state, &event) {
             Ok(state) => self.job.state = state,
             // The record must stay true, so the state stays; the defect is said where it can be seen.
@@ -385,7 +432,7 @@ impl Runner {
         self.host.journal.set_state(&self.job).await
     }
 
-    async fn phase_ended(
+    pub(super) async fn phase_ended(
         &mut self,
         phase: Phase,
         status: PhaseStatus,
@@ -414,13 +461,14 @@ impl Runner {
     }
 }
 
-fn taken_over(phase: Phase, holder: &str) -> Failure {
+pub(super) fn taken_over(phase: Phase, holder: &str) -> Failure {
     Failure {
         fault: Fault::Host,
         plugin: None,
         attempted: format!("finish {phase}"),
         seen: format!(
-            "this deployer stood still for so long that its lease ended, and the service is now with {holder}"
+            "this deployer was stopped or stood still for so long that its lease ended, and the service was taken \
+             over by {holder}: nothing on the target was touched since"
         ),
         next: "see there what runs, and deploy again".into(),
     }

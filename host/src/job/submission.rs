@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::flow;
 use super::host::Host;
+use super::records;
 use super::release::{self, NoWayBack};
 use super::state::Phase;
 use crate::capability::ServiceFolder;
@@ -146,49 +147,108 @@ pub(super) fn rollback_digest(host: &Host, of: &str, release: Option<&str>) -> S
     host.seal.digest(&BTreeMap::from([("rollback".to_owned(), asked.to_string())]))
 }
 
-/// A job that goes back to an earlier release of a job's service.
+/// The service that a job is of, by the journal, or by a release that another deployer's job made on the target.
+pub(super) async fn service_of(host: &Host, job: &str) -> Result<String, Refusal> {
+    let target = host.ssh.target().to_string();
+    match host.journal.job(job).await? {
+        Some(record) if host.serves(&record.target) => Ok(record.service),
+        Some(record) => Err(other_target(host, &record)),
+        None => host.journal.service_of(job, &target).await?.ok_or_else(|| Refusal::NotFound {
+            detail: format!("there is no job `{job}`"),
+            hint: "GET /deploy/history/{service} lists a service's jobs, and GET /releases/{service} the jobs of \
+                   its releases"
+                .into(),
+        }),
+    }
+}
+
+/// A job belongs to the target that it was accepted for.
+pub(super) fn other_target(host: &Host, job: &JobRecord) -> Refusal {
+    Refusal::Conflict {
+        code: "other-target",
+        detail: format!(
+            "{} is for {}, and this deployer was started with --target {}",
+            job.id,
+            job.target,
+            host.ssh.target()
+        ),
+        hint: format!("start the deployer with --target {} for this job", job.target),
+    }
+}
+
+/// A job that goes back to an earlier release of a service, as the target has them.
 pub(super) async fn rollback(
     host: &Host,
-    of: &JobRecord,
+    service: &str,
     wanted: Option<&str>,
     actor: Actor,
 ) -> Result<NewJob, Refusal> {
-    let releases = host.journal.releases(&of.service, &of.target).await?;
+    let target = host.ssh.target().to_string();
+    if let Err(error) = records::refresh(host, service).await? {
+        return Err(Refusal::Unavailable {
+            detail: format!("the target could not be asked which release is live: {}", error.problem()),
+            hint: error.next_move(),
+        });
+    }
+    let releases = host.journal.releases(service, &target).await?;
     let back =
-        release::way_back(&releases, wanted).map_err(|error| no_way_back(&of.service, &error, &releases))?;
-    let origin = host.journal.job(&back.job).await?.ok_or_else(|| {
-        no_way_back(
-            &of.service,
-            &NoWayBack::Unfit { wanted: back.id.clone(), because: "its job is not in the journal" },
-            &releases,
-        )
-    })?;
+        release::way_back(&releases, wanted).map_err(|error| no_way_back(service, &error, &releases))?;
+    let made_by = host.journal.job(&back.job).await?;
+    // A release that another deployer made, or this one before its journal was lost, has all of it in its record.
+    let Some((request, plan)) = asked_for(back, made_by.as_ref()) else {
+        let because =
+            "its job is not in the journal, and its record on the target does not say how it was made";
+        let unfit = NoWayBack::Unfit { wanted: back.id.clone(), because };
+        return Err(no_way_back(service, &unfit, &releases));
+    };
     let mut skipped: Vec<(Phase, String)> = [Phase::Validation, Phase::Transfer, Phase::Build]
         .into_iter()
         .map(|phase| (phase, "a rollback starts a release that was built already".to_owned()))
         .collect();
-    if let Some(plan) = flow::value::<Plan>(&origin.plan) {
-        skipped.extend(skipped_register(host, &plan, origin.request.auto_register));
+    if let Some(plan) = flow::value::<Plan>(&plan) {
+        skipped.extend(skipped_register(host, &plan, request.auto_register));
     }
     Ok(NewJob {
         id: job_id(),
         kind: JobKind::Rollback,
-        service: of.service.clone(),
-        target: of.target.clone(),
+        service: service.to_owned(),
+        target,
         method: back.method.clone(),
         release: back.id.clone(),
         request: JobRequest {
             service_port: back.port,
             environment: back.environment.clone(),
             actor,
-            ..origin.request
+            ..request
         },
-        plan: origin.plan,
+        plan,
         created_at: now(),
         idempotency_key: None,
         sealed: None,
         skipped,
     })
+}
+
+/// What was asked for when a release was made, and by which plan: as the job says, or else the release's record.
+fn asked_for(release: &ReleaseRecord, job: Option<&JobRecord>) -> Option<(JobRequest, Value)> {
+    if let Some(job) = job {
+        return Some((job.request.clone(), release.plan.clone().unwrap_or_else(|| job.plan.clone())));
+    }
+    let origin = release.origin.clone()?;
+    let request = JobRequest {
+        service_path: origin.service_path,
+        // The files are on the target; the folder that they came from is on another machine.
+        service_folder: String::new(),
+        folder_mark: None,
+        droplet_id: origin.droplet_id,
+        service_port: release.port,
+        auto_register: origin.auto_register,
+        verification_job_id: origin.verification_job_id,
+        environment: release.environment.clone(),
+        digest: String::new(),
+        actor: Actor { name: origin.deployer, from: String::new() },
+    };
+    Some((request, release.plan.clone()?))
 }
 
 /// Ids of jobs sort by time.

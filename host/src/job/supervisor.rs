@@ -23,8 +23,9 @@ use super::host::Host;
 use super::live::{Fate, LiveJob, lock};
 use super::registering;
 use super::runner::{self, Interrupted};
-use super::state::{Aftermath, JobState};
+use super::state::{Aftermath, JobState, Phase};
 use super::submission;
+use crate::capability::Level;
 use crate::http::{Environment, Refusal};
 use crate::journal::{Failure, Fault, JobRecord, JournalError, NewJob, Submitted, now};
 
@@ -63,6 +64,7 @@ impl Supervisor {
             asked: Arc::default(),
             stopping: CancellationToken::new(),
         });
+        supervisor.leave_those_of_other_targets().await?;
         supervisor.take_up().await?;
         let target = supervisor.host.ssh.target().to_string();
         for unregistered in supervisor.host.journal.unregistered(&target).await? {
@@ -108,11 +110,31 @@ impl Supervisor {
         }
     }
 
+    /// A job belongs to the target that it was accepted for: it stays as it is until the deployer is started with
+    /// that one again.
+    async fn leave_those_of_other_targets(&self) -> Result<(), JournalError> {
+        for job in self.host.journal.unfinished().await? {
+            if self.host.serves(&job.target) {
+                continue;
+            }
+            let line = format!(
+                "this job is for {}, and the deployer was started with --target {}: it waits until it is started \
+                 with the job's own again",
+                job.target,
+                self.host.ssh.target()
+            );
+            tracing::warn!(job = %job.id, service = %job.service, "{line}");
+            let phase = job.state.phase().unwrap_or(Phase::Validation);
+            super::recorder::say(&*self.host.journal, &job.id, phase, Level::Warn, &line).await?;
+        }
+        Ok(())
+    }
+
     /// Takes up the jobs of the journal that nobody works on.
     async fn take_up(self: &Arc<Self>) -> Result<(), JournalError> {
         let _no_other = self.accepting.lock().await;
         for job in self.host.journal.unfinished().await? {
-            if self.live_job(&job.id).is_some() {
+            if self.live_job(&job.id).is_some() || !self.host.serves(&job.target) {
                 continue;
             }
             // It may have come to its end since it was read.

@@ -94,6 +94,8 @@ pub struct JobRecord {
     pub error: Option<Failure>,
     pub registration: Option<Registration>,
     pub previous: Option<ReleaseRecord>,
+    /// Of the lease that the job took on its service. None before it had one.
+    pub generation: Option<u64>,
     /// None when the job had nothing to remove.
     pub retention: Option<Retention>,
     /// All six, in order.
@@ -315,6 +317,25 @@ pub struct ReleaseRecord {
     /// When it last became the live one.
     #[serde(default)]
     pub promoted_at: Option<Timestamp>,
+    /// The job that made it the live one then.
+    #[serde(default)]
+    pub promoted_by: Option<String>,
+    /// None where an older version made the release.
+    #[serde(default)]
+    pub origin: Option<Origin>,
+}
+
+/// Who deployed a release, and what was asked for then: so that a deployer whose journal does not have the job
+/// can go back to the release as the one that made it would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The deployer, for people.
+    pub deployer: String,
+    /// As the caller wrote it.
+    pub service_path: String,
+    pub droplet_id: Option<u64>,
+    pub auto_register: bool,
+    pub verification_job_id: Option<String>,
 }
 
 impl JobKind {
@@ -349,13 +370,6 @@ impl Retention {
     pub fn names(&self, release: &str) -> bool {
         self.removed.iter().any(|removed| removed.release == release)
             || self.left.iter().any(|left| left.release == release)
-    }
-}
-
-impl StepRecord {
-    /// Whether what runs may be another than before this step.
-    pub fn touches_what_runs(&self) -> bool {
-        matches!(self.function.as_str(), "start" | "promote" | "restore")
     }
 }
 

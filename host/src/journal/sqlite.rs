@@ -35,12 +35,13 @@ use crate::ssh::RemoteProcess;
 use check::Check;
 use crash::Crash;
 
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "journal", include_str!("../../migrations/1_journal.sql")),
     (2, "audit", include_str!("../../migrations/2_audit.sql")),
     (3, "retention", include_str!("../../migrations/3_retention.sql")),
     (4, "registering", include_str!("../../migrations/4_registering.sql")),
     (5, "releases", include_str!("../../migrations/5_releases.sql")),
+    (6, "generation", include_str!("../../migrations/6_generation.sql")),
     (7, "check", include_str!("../../migrations/7_check.sql")),
 ];
 
@@ -154,6 +155,10 @@ impl Journal for Sqlite {
         self.record("the host key", jobs::set_host_key(&self.writer, job, fingerprint)).await
     }
 
+    async fn set_generation(&self, job: &str, generation: u64) -> Result<(), JournalError> {
+        self.record("the lease's generation", jobs::set_generation(&self.writer, job, generation)).await
+    }
+
     async fn set_previous(&self, job: &str, previous: Option<&ReleaseRecord>) -> Result<(), JournalError> {
         self.record("the previous release", jobs::set_previous(&self.writer, job, previous)).await
     }
@@ -230,6 +235,14 @@ impl Journal for Sqlite {
 
     async fn promote(&self, release: &ReleaseRecord) -> Result<(), JournalError> {
         self.record("the live release", releases::promote(&self.writer, release)).await
+    }
+
+    async fn put_releases(&self, releases: &[ReleaseRecord]) -> Result<(), JournalError> {
+        self.record("what the target has", releases::put_all(&self.writer, releases)).await
+    }
+
+    async fn service_of(&self, job: &str, target: &str) -> Result<Option<String>, JournalError> {
+        releases::service_of(&self.readers, job, target).await
     }
 
     async fn releases(&self, service: &str, target: &str) -> Result<Vec<ReleaseRecord>, JournalError> {

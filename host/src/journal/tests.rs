@@ -51,6 +51,8 @@ fn release(id: &str) -> ReleaseRecord {
         plan: None,
         created_at: now(),
         promoted_at: None,
+        promoted_by: None,
+        origin: None,
     }
 }
 

@@ -32,6 +32,19 @@ pub struct LeaseRequest {
     pub job: String,
     /// The deployer, for people.
     pub who: String,
+    /// For a job that goes on: the generation that it had. The lease is taken only if nobody else had one since.
+    pub expected: Option<u64>,
+}
+
+/// Who had the lease last, by the count that outlives every lease: it grows with every owner and every job that
+/// takes it anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    pub number: u64,
+    pub owner: String,
+    pub job: String,
+    /// The deployer, for people.
+    pub who: String,
 }
 
 /// Who has a lease.
@@ -51,6 +64,19 @@ pub enum Taken {
         until: u64,
         now: u64,
     },
+    /// The job went on, and somebody else had the lease meanwhile. It was not taken.
+    Passed(Holder),
+    /// The folder has things in it, and none of what a deployer leaves there. Nothing was touched.
+    Foreign(Foreign),
+}
+
+/// What is in the place of a service's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreign {
+    /// Something that is not a folder.
+    NotAFolder,
+    /// A folder with these names in it, of which there may be more.
+    Folder(Vec<String>),
 }
 
 /// A lease that was taken. Cheap to clone.
@@ -63,6 +89,9 @@ struct Inner {
     ssh: Ssh,
     folder: String,
     token: String,
+    generation: u64,
+    /// Who had it last, which may be the same job.
+    last: Option<Generation>,
     /// Whose time had run out, and the command that it may have left running.
     before: Option<(Holder, Option<RemoteProcess>)>,
     standing: Mutex<Standing>,
@@ -91,7 +120,8 @@ impl Ssh {
     pub async fn take_lease(&self, request: &LeaseRequest) -> Result<Taken, SshError> {
         let token = format!("{:032x}", rand::random::<u128>());
         let asked = Moment::now();
-        let words = [request.owner.as_str(), token.as_str(), request.job.as_str(), request.who.as_str()];
+        let expected = request.expected.map(|number| number.to_string()).unwrap_or_default();
+        let words = [request.owner.as_str(), &token, &request.job, &request.who, &expected];
         let said = self.lease_command(&request.folder, "take", words).await?;
         let mut lines = said.lines();
         let first = lines.next().unwrap_or_default();
@@ -101,7 +131,13 @@ impl Ssh {
         };
         let words: Vec<&str> = first.split_whitespace().collect();
         match words.as_slice() {
-            ["ours", token, others @ ..] => {
+            ["ours", token, number, before, others @ ..] => {
+                let last = Generation {
+                    number: before.parse().unwrap_or_default(),
+                    owner: lines.next().unwrap_or_default().to_owned(),
+                    job: lines.next().unwrap_or_default().to_owned(),
+                    who: lines.next().unwrap_or_default().to_owned(),
+                };
                 let earlier = holder(&mut lines);
                 let process = lines.next().and_then(process);
                 let before = (!others.is_empty()).then_some((earlier, process));
@@ -110,6 +146,8 @@ impl Ssh {
                         ssh: self.without_lease(),
                         folder: request.folder.clone(),
                         token: (*token).to_owned(),
+                        generation: number.parse().unwrap_or_default(),
+                        last: (last.number > 0).then_some(last),
                         before,
                         standing: Mutex::new(Standing::Confirmed(asked)),
                         renewing: tokio::sync::Mutex::default(),
@@ -121,6 +159,9 @@ impl Ssh {
                 until: until.parse().unwrap_or_default(),
                 now: now.parse().unwrap_or_default(),
             }),
+            ["passed"] => Ok(Taken::Passed(holder(&mut lines))),
+            ["foreign", "file"] => Ok(Taken::Foreign(Foreign::NotAFolder)),
+            ["foreign", "folder"] => Ok(Taken::Foreign(Foreign::Folder(lines.map(str::to_owned).collect()))),
             _ => Err(not_understood(&request.folder, &said)),
         }
     }
@@ -130,10 +171,10 @@ impl Ssh {
     /// # Errors
     /// When the target cannot be asked: it ends by itself then.
     pub async fn give_up_lease_of(&self, folder: &str, owner: &str) -> Result<(), SshError> {
-        self.lease_command(folder, "give-up", [owner, "", "", ""]).await.map(drop)
+        self.lease_command(folder, "give-up", [owner, "", "", "", ""]).await.map(drop)
     }
 
-    async fn lease_command(&self, folder: &str, action: &str, words: [&str; 4]) -> Result<String, SshError> {
+    async fn lease_command(&self, folder: &str, action: &str, words: [&str; 5]) -> Result<String, SshError> {
         let seconds = LEASE_TIME.as_secs().to_string();
         let argv = ["sh", "-c", SCRIPT, "lease", folder, action, seconds.as_str()].into_iter().chain(words);
         let command = RemoteCommand::new(argv).timeout(LIMIT);
@@ -162,6 +203,16 @@ impl Ssh {
 }
 
 impl Lease {
+    /// How many times the lease was taken anew, this time included. It only grows.
+    pub fn generation(&self) -> u64 {
+        self.inner.generation
+    }
+
+    /// Who had it last before this, or none where nobody ever had.
+    pub fn last(&self) -> Option<&Generation> {
+        self.inner.last.as_ref()
+    }
+
     /// Whose lease had run out when this one was taken, and the command that they may have left running.
     pub fn before(&self) -> Option<&(Holder, Option<RemoteProcess>)> {
         self.inner.before.as_ref()
@@ -225,7 +276,7 @@ impl Lease {
     }
 
     async fn ask(&self, action: &str) -> Result<String, SshError> {
-        let words = ["", self.inner.token.as_str(), "", ""];
+        let words = ["", self.inner.token.as_str(), "", "", ""];
         self.inner.ssh.lease_command(&self.inner.folder, action, words).await
     }
 
@@ -275,56 +326,5 @@ fn not_understood(folder: &str, said: &str) -> SshError {
     }
 }
 
-/// `lock` has four lines: owner, token, job, who. Its modification time is when it ends. Everything is
-/// decided under `flock` on the folder itself, which is free again when its holder dies.
-///
-/// `lock.running` names the last command that was started under the lease, so that whoever takes over from
-/// a holder that cannot be asked can end it.
-const SCRIPT: &str = r#"
-folder=$1 action=$2 seconds=$3 owner=$4 token=$5 job=$6 who=$7
-umask 022
-cd -- "$folder" 2>/dev/null || {
-  [ "$action" = take ] || { printf 'lost\n\n\n'; exit 0; }
-  mkdir -p -- "$folder" && cd -- "$folder" || exit 20
-}
-[ -w . ] || exit 20
-command -v flock >/dev/null 2>&1 || exit 21
-exec 9<. && flock -w 10 9 || exit 22
-o= t= j= w= e=0 now=$(date +%s)
-if [ -f lock ]; then
-  { IFS= read -r o; IFS= read -r t; IFS= read -r j; IFS= read -r w; } <lock
-  e=$(stat -c %Y lock) || exit 23
-fi
-until=$((now + seconds))
-case $action in
-take)
-  if [ -n "$t" ] && [ "$o" != "$owner" ] && [ "$e" -gt "$now" ]; then
-    printf 'held %s %s\n%s\n%s\n' "$e" "$now" "$j" "$w"
-    exit 0
-  fi
-  if printf '%s\n' "$owner" "$token" "$job" "$who" >lock.new &&
-     touch -d "@$until" lock.new && mv -f lock.new lock; then :
-  elif [ -n "$t" ] && [ "$o" = "$owner" ]; then
-    # Our own from before, on a full disk: as good.
-    rm -f lock.new; token=$t; touch -d "@$until" lock || exit 23
-  else
-    rm -f lock.new; exit 23
-  fi
-  if [ -n "$t" ] && [ "$o" != "$owner" ]; then
-    printf 'ours %s after\n%s\n%s\n' "$token" "$j" "$w"
-    [ ! -f lock.running ] || cat lock.running
-  else
-    echo "ours $token"
-  fi ;;
-keep)
-  if [ "$t" = "$token" ]; then
-    touch -d "@$until" lock || exit 23
-    echo ours
-  else
-    printf 'lost\n%s\n%s\n' "$j" "$w"
-  fi ;;
-give-up)
-  { [ "$t" != "$token" ] && [ "$o" != "$owner" ]; } || rm -f lock lock.running || exit 23
-  echo free ;;
-esac
-"#;
+/// What runs on the target. Everything is decided there, under `flock` on the folder itself.
+const SCRIPT: &str = include_str!("lease.sh");

@@ -115,7 +115,7 @@ impl FromStr for Target {
                 _ => return Err(bad(format!("{text:?} is no port between 1 and 65535"))),
             },
         };
-        Ok(Self { user: user.to_owned(), host: host.to_owned(), port })
+        Ok(Self { user: user.to_owned(), host: canonical(host), port })
     }
 }
 
@@ -130,6 +130,16 @@ impl TryFrom<String> for Target {
 impl From<Target> for String {
     fn from(target: Target) -> String {
         target.to_string()
+    }
+}
+
+/// One way of writing a host, so that targets that mean the same are equal.
+fn canonical(host: &str) -> String {
+    let (address, zone) = host.split_once('%').map_or((host, None), |(address, zone)| (address, Some(zone)));
+    match (address.parse::<Ipv6Addr>(), zone) {
+        (Ok(address), Some(zone)) => format!("{address}%{zone}"),
+        (Ok(address), None) => address.to_string(),
+        (Err(_), _) => host.to_ascii_lowercase(),
     }
 }
 
@@ -168,6 +178,9 @@ mod tests {
         check("deploy@10.0.0.7:2222", Ok("deploy@10.0.0.7:2222"));
         check("deploy@[fe80::1%eth0]:2222", Ok("deploy@[fe80::1%eth0]:2222"));
         check("[::1]", Ok("root@[::1]:22"));
+        check("Example.ORG", Ok("root@example.org:22"));
+        check("[0:0::0:1]", Ok("root@[::1]:22"));
+        check("[FE80::1%Eth0]:22", Ok("root@[fe80::1%Eth0]:22"));
         check("", Err("there is no host"));
         check("@host", Err("no user"));
         check("a b@host", Err("' '"));
@@ -181,6 +194,16 @@ mod tests {
         check("ho st", Err("' '"));
         check("-oProxyCommand=x", Err("'='"));
         check("-host", Err("begin with '-'"));
+    }
+
+    #[test]
+    fn what_means_the_same_is_equal() {
+        let same = |one: &str, other: &str| {
+            assert_eq!(one.parse::<Target>().unwrap(), other.parse::<Target>().unwrap(), "{one} {other}");
+        };
+        same("root@host", "root@host:22");
+        same("host", "root@HOST:22");
+        same("root@[::1]", "root@[0:0:0:0:0:0:0:1]:22");
     }
 
     #[test]

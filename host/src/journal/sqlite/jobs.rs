@@ -217,6 +217,16 @@ pub async fn set_host_key(writer: &SqlitePool, job: &str, fingerprint: &str) -> 
     Ok(())
 }
 
+pub async fn set_generation(writer: &SqlitePool, job: &str, generation: u64) -> Result<(), JournalError> {
+    sqlx::query("UPDATE jobs SET generation = ? WHERE id = ?")
+        .bind(i64::try_from(generation).unwrap_or(i64::MAX))
+        .bind(job)
+        .execute(writer)
+        .await
+        .map_err(writing("the lease's generation"))?;
+    Ok(())
+}
+
 pub async fn set_previous(
     writer: &SqlitePool,
     job: &str,
@@ -345,6 +355,10 @@ fn job_of(row: &SqliteRow) -> Result<JobRecord, JournalError> {
         error: decode_option("an error", option("error")?)?,
         registration: decode_option("a registration", option("registration")?)?,
         previous: decode_option("a release", option("previous")?)?,
+        generation: row
+            .try_get::<Option<i64>, _>("generation")
+            .map_err(&failed)?
+            .and_then(|generation| u64::try_from(generation).ok()),
         retention: decode_option("what was removed", option("retention")?)?,
         phases: Vec::new(),
     })

@@ -24,9 +24,32 @@ pub async fn promote(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(),
     .execute(&mut *transaction)
     .await
     .map_err(&failed)?;
-    let live = ReleaseRecord { standing: Standing::Live, promoted_at: Some(now()), ..release.clone() };
+    let promoted_at = release.promoted_at.or_else(|| Some(now()));
+    let live = ReleaseRecord { standing: Standing::Live, promoted_at, ..release.clone() };
     put_in(&mut transaction, &live).await?;
     transaction.commit().await.map_err(&failed)
+}
+
+pub async fn put_all(writer: &SqlitePool, releases: &[ReleaseRecord]) -> Result<(), JournalError> {
+    let failed = writing("what the target has");
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+    for release in releases {
+        put_in(&mut transaction, release).await?;
+    }
+    transaction.commit().await.map_err(&failed)
+}
+
+pub async fn service_of(
+    readers: &SqlitePool,
+    job: &str,
+    target: &str,
+) -> Result<Option<String>, JournalError> {
+    sqlx::query_scalar("SELECT service FROM releases WHERE job = ? AND target = ? LIMIT 1")
+        .bind(job)
+        .bind(target)
+        .fetch_optional(readers)
+        .await
+        .map_err(reading("a release's service"))
 }
 
 pub async fn of_service(
@@ -84,11 +107,14 @@ async fn put_in(connection: &mut SqliteConnection, release: &ReleaseRecord) -> R
     let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
     sqlx::query(
         "INSERT INTO releases (service, target, id, job, standing, method, port, environment,
-            environment_digest, files, artifact, instance, plugins, plan, created_at, promoted_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            environment_digest, files, artifact, instance, plugins, plan, created_at, promoted_at, promoted_by,
+            origin)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (service, target, id) DO UPDATE SET standing = excluded.standing,
             files = excluded.files, artifact = excluded.artifact, instance = excluded.instance,
-            plugins = excluded.plugins, promoted_at = coalesce(excluded.promoted_at, promoted_at)",
+            plugins = excluded.plugins, plan = coalesce(excluded.plan, plan),
+            promoted_at = coalesce(excluded.promoted_at, promoted_at),
+            promoted_by = coalesce(excluded.promoted_by, promoted_by), origin = coalesce(excluded.origin, origin)",
     )
     .bind(&release.service)
     .bind(&release.target)
@@ -106,6 +132,8 @@ async fn put_in(connection: &mut SqliteConnection, release: &ReleaseRecord) -> R
     .bind(json(&release.plan))
     .bind(time_text(release.created_at))
     .bind(release.promoted_at.map(time_text))
+    .bind(&release.promoted_by)
+    .bind(release.origin.as_ref().map(|origin| encode("a release's origin", origin)).transpose()?)
     .execute(connection)
     .await
     .map_err(writing("a release"))?;
@@ -133,5 +161,7 @@ fn release_of(row: &SqliteRow) -> Result<ReleaseRecord, JournalError> {
         plan: decode_option("a release's plan", option("plan")?)?,
         created_at: time("a time", text("created_at")?)?,
         promoted_at: time_option("a time", option("promoted_at")?)?,
+        promoted_by: option("promoted_by")?,
+        origin: decode_option("a release's origin", option("origin")?)?,
     })
 }

@@ -1,0 +1,360 @@
+//! What a job does on the target beside its phases, so that every deployer sees the same there: it takes in what
+//! others deployed, settles what a dead one left half done, says what it is about to start, and records what runs.
+
+use serde_json::{Value, json};
+
+use super::flow;
+use super::lease::{Hold, who};
+use super::reconcile::Changes;
+use super::records::{self, Intent};
+use super::release;
+use super::runner::{Runner, Stop, fail, taken_over};
+use super::state::{Aftermath, JobEvent, Phase, PhaseStatus};
+use crate::journal::{Fault, JobKind, JournalError, ReleaseRecord, Standing, now};
+use crate::pipeline::{Plan, PlannedStep};
+use crate::ssh::SshError;
+
+impl Runner {
+    /// Brings the journal in line with the target. What runs there is what a failure has to bring back, whoever
+    /// put it there.
+    pub(super) async fn see_what_runs(&mut self, hold: &Hold) -> Result<Changes, Stop> {
+        let seen =
+            self.insisting("see what runs there", || records::look(&self.host, &self.job.service)).await?;
+        for name in &seen.unreadable {
+            self.warn(&format!("the target's record {name} cannot be read, and is left alone")).await?;
+        }
+        let right = records::right(&self.host, hold.lease.last()).await?;
+        let service = self.job.service.clone();
+        let changes = records::apply(&self.host, &service, &seen, right, Some(&self.job.id)).await?;
+        for said in &changes.said {
+            tracing::info!(job = %self.job.id, service, "{said}");
+            self.say(said).await?;
+        }
+        let releases = self.host.journal.releases(&service, &self.job.target).await?;
+        self.job.previous =
+            release::live(&releases).filter(|live| live.id != self.job.release || !self.makes()).cloned();
+        self.host.journal.set_previous(&self.job.id, self.job.previous.as_ref()).await?;
+        // A journal that was restored from a backup may have jobs to do that were done long ago.
+        let done_before = |record: &ReleaseRecord| record.id == self.job.release && record.job == self.job.id;
+        if self.makes() && seen.there.records.iter().any(done_before) {
+            return Err(fail(
+                Fault::Host,
+                "begin",
+                &format!(
+                    "this job was run before, and its release {} is on the target: this deployer's journal is \
+                     older than that",
+                    self.job.release
+                ),
+                "see GET /releases/{service} for what runs, and deploy again if another version is wanted",
+            ));
+        }
+        self.seen = Some(seen.there);
+        Ok(changes)
+    }
+
+    /// Corrects the target's records. That one cannot be written now is no reason to do nothing.
+    pub(super) async fn correct_target(&self, hold: &Hold, changes: Changes) -> Result<(), Stop> {
+        for release in &changes.target {
+            if let Err(error) = records::publish(&hold.ssh, &self.host, release).await {
+                self.warn(&format!("the record of release {} is not corrected: {error}", release.id)).await?;
+            }
+        }
+        if let Some(live) = changes.current {
+            self.say(&format!("`current` on the target did not lead to release {live}, which is live"))
+                .await?;
+            let root = flow::layout(&self.host.root, &self.job.service, &live).root;
+            if let Err(error) = super::step::point(hold, &root, &format!("releases/{live}")).await {
+                self.warn(&format!("{root}/current could not be set: {error}")).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A deployer that died between Start and the end of Verify left a release that was never verified in the
+    /// place of the one that was. Whoever has the lease next takes the one away and brings the other back.
+    pub(super) async fn settle_what_others_left(&mut self, hold: &Hold) -> Result<(), Stop> {
+        if self.unwinding() || self.done.iter().any(|step| step.step == "start/0") {
+            return Ok(());
+        }
+        let service = self.job.service.clone();
+        let intent =
+            self.insisting("see what was started there", || records::intent(&self.host, &service)).await?;
+        let Some(intent) =
+            intent.filter(|intent| intent.job != self.job.id && intent.release.service == service)
+        else {
+            return Ok(());
+        };
+        let live = self.job.previous.as_ref().map(|live| live.id.clone());
+        if live.as_ref() != Some(&intent.release.id) {
+            self.undo(hold, &intent).await?;
+        }
+        if let Err(error) = records::forget_intent(&hold.ssh, &self.host, &service).await {
+            self.warn(&format!("that it is settled could not be recorded on the target: {error}")).await?;
+        }
+        Ok(())
+    }
+
+    async fn undo(&mut self, hold: &Hold, intent: &Intent) -> Result<(), Stop> {
+        let id = &intent.release.id;
+        let previous = intent.previous.as_ref();
+        let back =
+            previous.map_or_else(|| "nothing".to_owned(), |previous| format!("release {}", previous.id));
+        self.say(&format!(
+            "{} was starting release {id} for {}, and did not come to an end: it is taken away, and {back} runs \
+             again",
+            intent.who, intent.job
+        ))
+        .await?;
+        let plan = intent.release.plan.as_ref().and_then(flow::value::<Plan>);
+        let planned = plan.and_then(|plan| plan.steps(Phase::StartService).next().cloned());
+        let outcome = match planned {
+            // What it says is said in the phase that this job is in.
+            Some(planned) => {
+                self.take_away(intent, &PlannedStep { phase: Phase::Validation, ..planned }).await
+            }
+            None => Err(fail(
+                Fault::Host,
+                "find how it was started",
+                "its record has no plan that this version can read",
+                "see on the target what runs",
+            )),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Stop::Failed { failure, .. }) => {
+                self.warn(&format!("release {id} could not be taken away: {failure}")).await?;
+            }
+            Err(stop) => return Err(stop),
+        }
+        // It was not verified by the job that started it, or was not yet the one that callers reach.
+        let standing = if intent.made { Standing::Bad } else { Standing::Retired };
+        let undone = ReleaseRecord { standing, promoted_by: None, ..intent.release.clone() };
+        if let Err(error) = records::publish(&hold.ssh, &self.host, &undone).await {
+            self.warn(&format!("the record of release {id} could not be written: {error}")).await?;
+        }
+        let target = self.job.target.clone();
+        Ok(self.host.journal.put_release(&ReleaseRecord { target, ..undone }).await?)
+    }
+
+    async fn take_away(&mut self, intent: &Intent, planned: &PlannedStep) -> Result<(), Stop> {
+        let release = &intent.release;
+        let mut deployment = self.deployment(planned);
+        deployment.method = release.method.clone();
+        deployment.release = release.id.clone();
+        deployment.port = release.port;
+        deployment.layout = flow::layout(&self.host.root, &release.service, &release.id);
+        deployment.environment = flow::variables(&release.environment);
+        deployment.previous =
+            intent.previous.as_ref().and_then(|previous| flow::release(&self.host.root, previous));
+        let deployment = &deployment;
+        self.step(&format!("undo/{}", release.id), planned, "restore", |stage, context| async move {
+            stage.restore(context, deployment).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Says on the target what is about to be started, before anything is stopped for it: if this deployer dies
+    /// in the middle, the next one knows what to take away and what to bring back.
+    pub(super) async fn intend(&self, hold: &Hold) -> Result<(), Stop> {
+        let intent = Intent {
+            job: self.job.id.clone(),
+            who: who(),
+            made: self.makes(),
+            release: self.release.clone(),
+            previous: self.job.previous.clone(),
+        };
+        self.insisting("record on the target what is about to start", || {
+            records::intend(&hold.ssh, &self.host, &intent)
+        })
+        .await
+    }
+
+    /// Records on the target that the release is live. From the moment that `current` leads to it, it is, for
+    /// every deployer. Answers what could not be written.
+    pub(super) async fn record_live(&mut self, hold: &Hold) -> Vec<String> {
+        self.release.standing = Standing::Live;
+        self.release.promoted_at = Some(now());
+        self.release.promoted_by = Some(self.job.id.clone());
+        let (host, ssh) = (&self.host, &hold.ssh);
+        let unwritten = |what: &str, error: SshError| format!("could not write {what}: {error}");
+        let mut warnings = Vec::new();
+        warnings.extend(
+            records::publish(ssh, host, &self.release)
+                .await
+                .err()
+                .map(|error| unwritten("its record", error)),
+        );
+        warnings.extend(self.switch_current(hold).await.err());
+        if let Some(previous) = self.job.previous.as_ref().filter(|previous| previous.id != self.release.id) {
+            let retired = ReleaseRecord { standing: Standing::Retired, ..previous.clone() };
+            let written = records::publish(ssh, host, &retired).await;
+            warnings.extend(written.err().map(|error| unwritten("the previous release's record", error)));
+        }
+        let written = records::publish_live(ssh, host, &self.release).await;
+        warnings.extend(written.err().map(|error| unwritten("live.json", error)));
+        let forgotten = records::forget_intent(ssh, host, &self.job.service).await;
+        warnings.extend(forgotten.err().map(|error| unwritten("that the start is over", error)));
+        warnings
+    }
+
+    /// Records on the target what a release of this job is now, as far as it can be written.
+    pub(super) async fn record_release(&self) -> Result<(), JournalError> {
+        let Some(hold) = &self.hold else { return Ok(()) };
+        if let Err(error) = records::publish(&hold.ssh, &self.host, &self.release).await {
+            self.warn(&format!("the record of release {} is not on the target: {error}", self.release.id))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// What ran before runs again, though the records may say already that this job's release does.
+    pub(super) async fn record_restored(&self) -> Result<(), JournalError> {
+        let (Some(hold), Some(previous)) = (&self.hold, &self.job.previous) else { return Ok(()) };
+        if self.release.promoted_by.as_ref() != Some(&self.job.id) {
+            return Ok(());
+        }
+        let live = ReleaseRecord { standing: Standing::Live, ..previous.clone() };
+        let written = match records::publish(&hold.ssh, &self.host, &live).await {
+            Ok(()) => records::publish_live(&hold.ssh, &self.host, &live).await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => Ok(()),
+            Err(error) => self.warn(&format!("the record of release {} is behind: {error}", live.id)).await,
+        }
+    }
+
+    /// The start that this job announced did not come to pass, and what ran before runs.
+    pub(super) async fn withdraw_intent(&self) -> Result<(), JournalError> {
+        let Some(hold) = &self.hold else { return Ok(()) };
+        if let Err(error) = records::forget_intent(&hold.ssh, &self.host, &self.job.service).await {
+            self.warn(&format!("that the start is over could not be recorded on the target: {error}"))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Whether this job's release was live before somebody else took the service over: then the job did what it
+    /// was to do.
+    pub(super) async fn was_live(&self) -> Result<bool, Stop> {
+        let seen =
+            self.insisting("see what became of the release", || records::look(&self.host, &self.job.service));
+        let seen = seen.await?;
+        Ok(became_live(&seen.there.records, &self.job.release, &self.job.id))
+    }
+
+    /// Who put another release in the place of this job's, if somebody did: it is not to be registered then.
+    pub(super) async fn superseded(&self) -> Result<Option<String>, Stop> {
+        let seen = self
+            .insisting("see which release is live", || records::look(&self.host, &self.job.service))
+            .await?;
+        let Some(live) = seen.there.live.filter(|live| *live != self.job.release) else { return Ok(None) };
+        let record = seen.there.records.iter().find(|record| record.id == live);
+        let job = record.map(|record| record.promoted_by.clone().unwrap_or_else(|| record.job.clone()));
+        Ok(Some(job.unwrap_or(live)))
+    }
+
+    /// Has the lease before a rollback begins, and makes sure that its release can still be gone back to.
+    pub(super) async fn ready_to_go_back(&mut self) -> Result<(), Stop> {
+        self.hold().await?;
+        let releases = self.host.journal.releases(&self.job.service, &self.job.target).await?;
+        release::way_back(&releases, Some(&self.job.release)).map(drop).map_err(|unfit| {
+            fail(
+                Fault::Request,
+                &format!("go back to release {}", self.job.release),
+                &unfit.to_string(),
+                "see GET /releases/{service} for those that are there, and roll back to one of them",
+            )
+        })
+    }
+
+    /// Ends a job that had changed nothing yet.
+    pub(super) async fn end_before_it_began(&mut self, stop: Stop) -> Result<(), JournalError> {
+        let phase = Phase::StartService;
+        self.job.error = Some(match stop {
+            Stop::Journal(error) => return Err(error),
+            Stop::Failed { failure, .. } => *failure,
+            Stop::Cancelled => self.cancelled(phase),
+            Stop::TakenOver(holder) => taken_over(phase, &holder),
+        });
+        self.finish(Aftermath::Untouched).await
+    }
+
+    /// For a job that goes on with Register: why it is not to, if another deployer put another release in the
+    /// place of its own meanwhile.
+    pub(super) async fn registered_by_others(&self, phase: Phase) -> Result<Option<Value>, Stop> {
+        if phase != Phase::Register || self.hold.is_some() {
+            return Ok(None);
+        }
+        let reason =
+            |by: String| json!({ "reason": format!("another release is live by now: {by} put it there") });
+        Ok(self.superseded().await?.map(reason))
+    }
+
+    /// The end of a job whose release had become live when somebody else took the service over: it did what it was
+    /// to do, and is not to be registered any more. The journal's releases are in line with the target before.
+    pub(super) async fn complete_for(&mut self, holder: &str) -> Result<bool, JournalError> {
+        self.say(&format!("release {} was live when {holder} took the service over", self.release.id))
+            .await?;
+        self.phase_ended(Phase::VerifyHealth, PhaseStatus::Success, json!({ "superseded_by": holder }), None)
+            .await?;
+        self.release.promoted_by = Some(self.job.id.clone());
+        self.host.journal.promote(&self.release).await?;
+        // What is live now is seen with the next look; until then, this job's release was the last that is known.
+        if let Err(error) = records::refresh(&self.host, &self.job.service).await? {
+            self.warn(&format!("what runs now could not be seen: {error}")).await?;
+        }
+        let skipped =
+            self.job.phase(Phase::Register).is_some_and(|phase| phase.status == PhaseStatus::Skipped);
+        self.advance(JobEvent::Entered(Phase::Register)).await?;
+        if !skipped {
+            let reason = format!("another release is live by now: {holder} put it there");
+            self.phase_ended(Phase::Register, PhaseStatus::Skipped, json!({ "reason": reason }), None)
+                .await?;
+        }
+        self.job.completed_at = Some(now());
+        self.advance(JobEvent::Completed).await?;
+        Ok(true)
+    }
+
+    /// Whether this job makes its release, and does not go back to one that there is.
+    pub(super) fn makes(&self) -> bool {
+        self.job.kind == JobKind::Deploy
+    }
+
+    /// Whether the release may have anything on the target.
+    pub(super) fn sent_something(&self) -> bool {
+        self.makes()
+            && self.job.phase(Phase::Transfer).is_some_and(|phase| match phase.status {
+                PhaseStatus::Running | PhaseStatus::Success | PhaseStatus::Failed => true,
+                PhaseStatus::Pending | PhaseStatus::Skipped => false,
+            })
+    }
+
+    /// Asks the target for something that may be asked again, and waits for it where it was lost.
+    async fn insisting<T, F>(&self, attempted: &str, ask: impl Fn() -> F) -> Result<T, Stop>
+    where
+        F: Future<Output = Result<T, SshError>>,
+    {
+        let mut patience = self.patience();
+        loop {
+            let error = match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if let (Some(holder), SshError::LeaseLost { .. }) = (self.taken_over_by(), &error) {
+                return Err(Stop::TakenOver(holder));
+            }
+            // The lease was taken just now: a target that does not answer is one that was lost.
+            if !(error.retryable() && self.wait_for_target(&mut patience, &error.problem()).await?) {
+                return Err(fail(Fault::Target, attempted, &error.problem(), &error.next_move()));
+            }
+        }
+    }
+}
+
+/// Whether a job made a release the live one, by the target's records.
+fn became_live(records: &[ReleaseRecord], release: &str, job: &str) -> bool {
+    records.iter().any(|record| record.id == release && record.promoted_by.as_deref() == Some(job))
+}
