@@ -8,6 +8,7 @@ use crate::client::{
     Client, FAILED, RELEASE, SERVICE, State, container_name, failed_name, image_tag, is_missing, parse_labels,
 };
 use crate::image::{Image, image};
+use crate::inspect::find;
 use crate::launch::{Decided, Launch, place_environment};
 use crate::settings::Settings;
 
@@ -132,21 +133,29 @@ fn parse(text: &str) -> Container {
     Container { running, restarts, image, service: label(SERVICE), release: label(RELEASE) }
 }
 
-/// The artifact's image, as it was built.
+/// The artifact's image, as it was built, under its tag again where a prune took that.
 fn built(client: &Client, artifact: &Artifact) -> Result<Image, Error> {
-    let attempted = format!("find the image {}", artifact.reference);
-    match image(client, &artifact.reference)? {
-        None => Err(Error::target(
-            attempted,
+    let tag = &artifact.reference;
+    let tagged = image(client, tag)?;
+    match (find(client, artifact)?, tagged) {
+        (Some(image), Some(_)) => Ok(image),
+        (Some(image), None) => {
+            client.change(["tag", &image.id, tag]).checked(
+                &format!("give the image {} its tag {tag} again", image.id),
+                "see what Docker says",
+            )?;
+            Ok(image)
+        }
+        (None, Some(other)) => Err(Error::target(
+            format!("find the image {tag}"),
+            format!("it is {}, and the build made {}", other.id, artifact.digest),
+            "deploy again: somebody gave the tag to another image",
+        )),
+        (None, None) => Err(Error::target(
+            format!("find the image {tag}"),
             "the server's Docker has no such image",
             "deploy again: it was removed, and a release without its image cannot come back",
         )),
-        Some(image) if !artifact.digest.is_empty() && image.id != artifact.digest => Err(Error::target(
-            attempted,
-            format!("it is {}, and the build made {}", image.id, artifact.digest),
-            "deploy again: somebody gave the tag to another image",
-        )),
-        Some(image) => Ok(image),
     }
 }
 
@@ -291,6 +300,7 @@ fn run_again(
             .checked(&format!("start the previous release's container {name} again"), "see why: docker logs")
             .map(drop),
         (None, Some(launch)) => {
+            built(client, &previous.artifact)?;
             make_network(client, service, launch)?;
             run(client, launch)
         }
