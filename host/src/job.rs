@@ -5,20 +5,26 @@
 //! what there is of a job only in this process.
 //!
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one plugin's turn,
-//! `recorder` writes down what it does, `reconnect` is what becomes of one that loses the target, `unwind` brings
-//! back what ran before, `removal` removes what is no longer kept, `lease` keeps other deployers out, `outage`
+//! `recorder` writes down what it does, `reconnect` is what becomes of one that loses the target, `precheck` looks
+//! before anything is stopped, `unwind` brings back what ran before, `removal` removes what is no longer kept, `lease` keeps other deployers out, `outage`
 //! measures how long callers had no answer. `host` is what they all work with.
 //!
-//! `state` says which states there are, `release` chooses what to go back to, `retention` says which releases are
+//! `state` says which states there are, `aftermath` what runs after a job that did not complete, `outcome` judges that
+//! by what was seen, `release` chooses what to go back to, `promise` says whether that can be done (`looking` asks), `retention` says which releases are
 //! no longer kept, `flow` makes the contract's records of the journal's: these are pure.
 
+mod aftermath;
 mod flow;
 mod host;
 mod jobs;
 mod lease;
 mod live;
+mod looking;
 mod outage;
+mod outcome;
 mod phases;
+mod precheck;
+pub mod promise;
 mod reconnect;
 mod recorder;
 mod registering;

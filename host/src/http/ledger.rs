@@ -136,7 +136,9 @@ impl Deployments for Ledger {
             return Ok(None);
         }
         let releases = self.journal.releases(service, "root@203.0.113.7:22").await?;
-        Ok(Some(releases.into_iter().map(|record| ReleaseOnTarget { record, is_way_back: false }).collect()))
+        let listed =
+            |record| ReleaseOnTarget { record, is_predecessor: false, unavailable: None, unchecked: None };
+        Ok(Some(releases.into_iter().map(listed).collect()))
     }
 
     async fn audit(

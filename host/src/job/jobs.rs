@@ -5,6 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::looking;
+use super::promise::Availability;
 use super::release;
 use super::state::{JobState, Phase};
 use super::submission;
@@ -109,11 +111,14 @@ impl Deployments for Jobs {
         }
         let releases = host.journal.releases(service, &host.ssh.target().to_string()).await?;
         let back = release::way_back(&releases, None).ok().map(|release| release.id.clone());
-        let listed = |record: ReleaseRecord| {
-            let is_way_back = back.as_ref() == Some(&record.id);
-            ReleaseOnTarget { record, is_way_back }
+        let availability = looking::availability(host, &releases).await?;
+        let listed = |(record, availability): (ReleaseRecord, Availability)| ReleaseOnTarget {
+            is_predecessor: back.as_ref() == Some(&record.id),
+            unavailable: availability.unavailable(),
+            unchecked: availability.unchecked(),
+            record,
         };
-        Ok(Some(releases.into_iter().map(listed).collect()))
+        Ok(Some(releases.into_iter().zip(availability).map(listed).collect()))
     }
 
     async fn audit(

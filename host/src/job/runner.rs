@@ -282,6 +282,16 @@ impl Runner {
                 }
                 self.finish(Aftermath::Untouched).await?;
             }
+            // It looked around, and called nothing that touches what runs.
+            Phase::StartService if !self.start_begun() => {
+                self.job.error = Some(failure);
+                if self.job.kind == JobKind::Deploy {
+                    self.mark_bad().await?;
+                }
+                self.tell(phase, None).await?;
+                let aftermath = self.untouched().await;
+                self.finish(aftermath).await?;
+            }
             Phase::StartService | Phase::VerifyHealth => {
                 self.job.error = Some(failure);
                 self.advance(JobEvent::UnwindingBegan).await?;

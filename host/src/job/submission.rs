@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::flow;
 use super::host::Host;
+use super::looking;
+use super::promise::NoRollback;
 use super::release::{self, NoWayBack};
 use super::state::Phase;
 use crate::http::{DeployRequest, FieldProblem, Known, Refusal};
@@ -125,6 +127,12 @@ pub(super) async fn rollback(
     actor: Actor,
 ) -> Result<NewJob, Refusal> {
     let releases = host.journal.releases(&of.service, &of.target).await?;
+    let predecessor = release::way_back(&releases, None).ok().map(|release| release.id.as_str());
+    if let Some(NoRollback { code, detail, hint }) =
+        looking::refusal(host, &of.service, wanted, &releases, predecessor).await?
+    {
+        return Err(Refusal::Conflict { code, detail, hint });
+    }
     let back =
         release::way_back(&releases, wanted).map_err(|error| no_way_back(&of.service, &error, &releases))?;
     let origin = host.journal.job(&back.job).await?.ok_or_else(|| {
