@@ -36,12 +36,14 @@ pub fn never_stopped(phase: Phase, restore_begun: bool, before: &Life, gap_seen:
     phase == Phase::StartService && !restore_begun && lived && !gap_seen
 }
 
-/// What runs now. `life` is the previous release's, seen after it was brought back, or could not be.
+/// What runs now. `life` is the previous release's, seen after it was brought back, or could not be; `answers` is who
+/// answers at its port, in words, where somebody does.
 pub fn aftermath(
     previous: Option<&str>,
     never_stopped: bool,
     restoring: &Restoring,
     life: &Life,
+    answers: Option<&str>,
 ) -> Aftermath {
     let Some(release) = previous.map(str::to_owned) else {
         return match restoring {
@@ -57,10 +59,21 @@ pub fn aftermath(
         Restoring::TakenAway => "nothing was brought back",
         Restoring::ChecksFail(because) | Restoring::Failed(because) => because,
     };
-    match life {
-        Life::Lives => Aftermath::Unverified { release, because: because.to_owned() },
-        Life::Dead(how) => Aftermath::Down { release, because: format!("{}; {because}", how.trim_end()) },
-        Life::Unseen(_) => Aftermath::NotRestored(release),
+    let because = because.to_owned();
+    match (life, answers, restoring) {
+        (Life::Lives, _, _) => Aftermath::Unverified { release, because },
+        // It was brought back, and answers: one that was once started again by itself does not count as living.
+        (Life::Dead(_), Some(_), Restoring::ChecksFail(_)) => Aftermath::Unverified { release, because },
+        (
+            Life::Dead(how),
+            answers,
+            Restoring::ChecksFail(_) | Restoring::Failed(_) | Restoring::TakenAway | Restoring::Verified,
+        ) => {
+            let parts = [Some(how.trim_end()), answers, Some(because.as_str())];
+            let because = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+            Aftermath::Down { release, because }
+        }
+        (Life::Unseen(_), _, _) => Aftermath::NotRestored(release),
     }
 }
 
@@ -86,10 +99,18 @@ mod tests {
     #[test]
     fn what_runs_is_what_was_seen() {
         use Restoring::{ChecksFail, Failed, TakenAway, Verified};
+        let with = |previous: Option<&str>,
+                    never_stopped,
+                    restoring: Restoring,
+                    life: Life,
+                    answers: Option<&str>,
+                    expect: &str| {
+            let found = aftermath(previous, never_stopped, &restoring, &life, answers).to_string();
+            assert_eq!(found, expect, "{previous:?} {never_stopped} {restoring:?} {life:?} {answers:?}");
+        };
         let check =
             |previous: Option<&str>, never_stopped, restoring: Restoring, life: Life, expect: &str| {
-                let found = aftermath(previous, never_stopped, &restoring, &life).to_string();
-                assert_eq!(found, expect, "{previous:?} {never_stopped} {restoring:?} {life:?}");
+                with(previous, never_stopped, restoring, life, None, expect);
             };
         let dead = || Life::Dead("the container shop-r1 is exited\n".into());
         let unseen = || Life::Unseen("the connection is lost".into());
@@ -130,6 +151,18 @@ mod tests {
             fail(),
             unseen(),
             "release r1 was not brought back, and whether it runs could not be seen: look at the target",
+        );
+        let answers = Some("something answers at port 8001 with 200");
+        with(r1, false, closed(), dead(), answers, running);
+        // Nobody knows whose answer it is.
+        with(
+            r1,
+            false,
+            fail(),
+            dead(),
+            answers,
+            "release r1 is not running: the container shop-r1 is exited; something answers at port 8001 with 200; \
+             no such image",
         );
     }
 }

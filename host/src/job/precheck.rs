@@ -117,10 +117,14 @@ impl Runner {
         found: Result<Option<Artifact>, String>,
     ) -> Result<Option<Because>, Stop> {
         let layout = flow::layout(&self.host.root, &release.service, &release.id);
-        match looking::on_target(&self.host.ssh, &layout, async { found }).await {
-            Ok(seen) => Ok(promise::lacks_there(release, &layout, &seen)),
-            Err(error) => {
-                Err(fail(Fault::Target, "look at the release's files", &error.problem(), &error.next_move()))
+        let mut patience = self.patience();
+        loop {
+            let found = found.clone();
+            match looking::on_target(&self.host.ssh, &layout, async { found }).await {
+                Ok(seen) => return Ok(promise::lacks_there(release, &layout, &seen)),
+                Err(error)
+                    if error.retryable() && self.wait_for_target(&mut patience, &error.problem()).await? => {}
+                Err(error) => return Ok(Some(Because::Lacks(error.problem()))),
             }
         }
     }

@@ -289,7 +289,7 @@ impl fmt::Display for Because {
                 write!(f, "its environment {path} has the mode {mode:04o} and not 0600")
             }
             Because::NoArtifact { kind, reference } => {
-                write!(f, "its {kind} {reference} was removed from the target, or is another now")
+                write!(f, "the target no longer has its {kind} as it was made: {reference}")
             }
             Because::Lacks(lacks) => f.write_str(lacks.trim_end()),
         }

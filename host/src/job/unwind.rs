@@ -49,14 +49,14 @@ impl Runner {
         };
         let gap_seen = self.watch.as_ref().is_some_and(super::outage::Watch::gap_seen);
         let never_stopped = outcome::never_stopped(phase, restore_begun, &before, gap_seen);
-        let life = match restoring {
-            Restoring::Verified => Life::Lives,
-            Restoring::TakenAway | Restoring::ChecksFail(_) | Restoring::Failed(_) => {
-                self.life_of(instance.as_ref()).await
+        let (life, answers) = match (&restoring, &instance) {
+            (Restoring::TakenAway | Restoring::ChecksFail(_) | Restoring::Failed(_), Some(instance)) => {
+                (self.life(instance).await, self.who_answers(instance.port).await)
             }
+            (Restoring::Verified, _) | (_, None) => (before, None),
         };
         let previous = self.job.previous.as_ref().map(|previous| previous.id.as_str());
-        let aftermath = outcome::aftermath(previous, never_stopped, &restoring, &life);
+        let aftermath = outcome::aftermath(previous, never_stopped, &restoring, &life, answers.as_deref());
         if let Some(told) = told.as_object_mut() {
             told.insert("outcome".into(), json!(aftermath.to_string()));
         }
@@ -93,7 +93,11 @@ impl Runner {
                 told.insert("details".into(), details);
                 let instance = self.previous_instance();
                 match (self.life_of(instance.as_ref()).await, instance) {
-                    (Life::Lives, Some(instance)) => instance,
+                    (Life::Lives, Some(instance)) => {
+                        self.say(&format!("restoring failed, and release {} runs all the same", previous.id))
+                            .await?;
+                        instance
+                    }
                     (Life::Lives | Life::Dead(_) | Life::Unseen(_), _) => {
                         return Ok((Restoring::Failed(failure.to_string()), Value::Object(told)));
                     }
@@ -166,24 +170,18 @@ impl Runner {
         match output.exit {
             Exit::Code(0) => Life::Lives,
             Exit::Code(code) if CANNOT_RUN.contains(&code) => Life::Unseen(said),
-            Exit::Code(_) | Exit::Signal(_) => {
-                let said = if said.is_empty() {
-                    format!("the {} {} is gone", instance.kind, instance.name)
-                } else {
-                    said
-                };
-                Life::Dead(format!("{said}{}", self.who_answers(instance.port).await))
+            Exit::Code(_) | Exit::Signal(_) if said.is_empty() => {
+                Life::Dead(format!("the {} {} is gone", instance.kind, instance.name))
             }
+            Exit::Code(_) | Exit::Signal(_) => Life::Dead(said),
         }
     }
 
     /// Something may answer in the place of an instance that is dead.
-    async fn who_answers(&self, port: u16) -> String {
+    async fn who_answers(&self, port: u16) -> Option<String> {
         let url = format!("http://127.0.0.1:{port}{}", super::outage::path(&self.plan));
-        match self.host.http.status(Some(&self.host.ssh), &url, QUESTION).await {
-            Some(status) => format!("; something else answers at port {port} with {status}"),
-            None => String::new(),
-        }
+        let status = self.host.http.status(Some(&self.host.ssh), &url, QUESTION).await?;
+        Some(format!("something answers at port {port} with {status}"))
     }
 
     /// Adds how the restoring went, and how long callers had no answer, to the details of the phase that failed.

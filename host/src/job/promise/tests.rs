@@ -150,7 +150,7 @@ fn what_is_seen_on_the_target() {
     check(&retired, open, Some("its environment /opt/shop/env/r1 has the mode 0644 and not 0600"));
     let without = ReleaseRecord { environment: vec![], ..retired.clone() };
     check(&without, OnTarget { environment: None, ..whole.clone() }, None);
-    let gone = "its image shop:r1 was removed from the target, or is another now";
+    let gone = "the target no longer has its image as it was made: shop:r1";
     check(&retired, OnTarget { artifact: Ok(None), ..whole.clone() }, Some(gone));
     let another = OnTarget { artifact: Ok(Some(artifact("sha256:2"))), ..whole.clone() };
     check(&retired, another, Some(gone));
