@@ -168,6 +168,9 @@ impl Step {
         if context.grants.allow(call).is_err() {
             return Ok(Err(refusal(&context.plugin.name, &context.grants, &context.pipeline_file, call)));
         }
+        if context.only_reads && effect == Effect::Changes {
+            return Ok(Err(only_reads(&context.plugin.name, call)));
+        }
         if let Some(cause) = self.stop.cause() {
             return Ok(Err(stopped(call, &cause)));
         }
@@ -298,6 +301,15 @@ fn only_answers(plugin: &str, call: Call) -> Error {
         attempted: format!("call {}", call.function()),
         seen: format!("`describe` of the plugin `{plugin}` called the host"),
         next: "`describe` can only answer; make the call in a phase's function".into(),
+    }
+}
+
+fn only_reads(plugin: &str, call: Call) -> Error {
+    Error {
+        fault: Fault::Plugin,
+        attempted: format!("call {}", call.function()),
+        seen: format!("`inspect` of the plugin `{plugin}` wanted to change something"),
+        next: "`inspect` may only look; run commands that read with the effect `reads`".into(),
     }
 }
 

@@ -32,6 +32,8 @@ pub struct StepContext {
     /// The target's name or address in the network, without brackets.
     pub target_host: String,
     pub environment: EnvironmentSource,
+    /// The function that is called may only look: calls that change anything are refused, granted or not.
+    pub only_reads: bool,
     pub recorder: Arc<dyn Recorder>,
     /// Ends every call that waits, and then the step.
     pub cancel: CancellationToken,

@@ -76,6 +76,12 @@ async fn place(step: &Step, path: String, names: Vec<String>, form: Form) -> Res
         EnvironmentSource::OnTarget => {
             let found = ssh.stat(&path).await;
             let found = found.map_err(|error| ssh_error("look for the environment", &error))?;
+            // No value is needed to make a file without variables again.
+            if names.is_empty() && found.is_none() {
+                let written = ssh.write_file(&path, b"", MODE).await;
+                written.map_err(|error| ssh_error("place the environment", &error))?;
+                return Ok(Made::plain(()));
+            }
             still_there(&path, found.map(|stat| (stat.kind, stat.mode)))?;
         }
     }

@@ -13,6 +13,7 @@ use super::follow;
 use super::output::{line, print, table};
 use super::show;
 use crate::http::types::{Job, Release};
+use crate::job::promise::{self, Candidate, NoRollback};
 use crate::job::state::JobStatus;
 use crate::journal::Standing;
 
@@ -125,23 +126,30 @@ pub async fn rollback(client: &Client, args: RollbackArgs, json: bool) -> anyhow
         None => typed::<Job>(client, &latest_job(client, &args.service).await?)?.deploy_job_id,
     };
     let unasked = releases.iter().any(|release| !release.target_asked);
-    let back = way_back(&releases, args.to.as_deref());
+    let back = way_back(&args.service, &releases, args.to.as_deref());
     if args.dry_run {
-        let value = json!({ "service_name": args.service, "live": live, "back": back });
+        let (release, refused) = match &back {
+            Ok(release) => (Some(release), None),
+            Err(refused) => (None, Some(refused)),
+        };
+        let value = json!({
+            "service_name": args.service, "live": live, "back": release,
+            "code": refused.map(|no| no.code), "detail": refused.map(|no| &no.detail),
+            "hint": refused.map(|no| &no.hint),
+        });
         print(json, &value, || {
             let unasked = if unasked { format!("\n{UNASKED}") } else { String::new() };
-            format!("{}{unasked}", plan(&args.service, live, back))
+            format!("{}{unasked}", plan(&args.service, live, &back))
         });
-        if unasked {
-            return Ok(ExitCode::FAILURE);
-        }
-        return Ok(if back.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        let sure = back.is_ok() && !unasked;
+        return Ok(if sure { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    if !json {
-        line(&plan(&args.service, live, back));
+    // The server has the last word on what it refuses, and says why.
+    if let (false, Ok(_)) = (json, &back) {
+        line(&plan(&args.service, live, &back));
     }
     // What was announced is what is asked for, whatever happens in between.
-    let body = match args.to.as_ref().or(back.map(|back| &back.release)) {
+    let body = match args.to.as_ref().or(back.ok().map(|back| &back.release)) {
         Some(release) => json!({ "release": release }),
         None => json!({}),
     };
@@ -198,7 +206,8 @@ pub async fn releases(client: &Client, args: ReleasesArgs, json: bool) -> anyhow
     print(json, &value, || {
         let rows: Vec<Vec<String>> =
             releases.iter().filter(|release| is_on_target(release)).map(release_row).collect();
-        let table = table(&["RELEASE", "STANDING", "METHOD", "PORT", "MADE", "JOB"], &rows);
+        let columns = ["RELEASE", "STANDING", "METHOD", "PORT", "MADE", "JOB", "ROLLBACK"];
+        let table = table(&columns, &rows);
         let unasked = releases.iter().any(|release| !release.target_asked);
         if unasked { format!("{table}\n{UNASKED}") } else { table }
     });
@@ -229,12 +238,27 @@ async fn latest_job(client: &Client, service: &str) -> Result<Value, ClientError
     }
 }
 
-/// The release that a rollback takes: the named one, or the one that the server says.
-fn way_back<'a>(releases: &'a [Release], to: Option<&str>) -> Option<&'a Release> {
-    releases.iter().find(|release| match to {
-        Some(to) => release.release == to && release.standing == Standing::Retired,
-        None => release.is_way_back,
-    })
+/// The release that a rollback takes, or why there is none: as the server sees it.
+fn way_back<'a>(service: &str, releases: &'a [Release], to: Option<&str>) -> Result<&'a Release, NoRollback> {
+    let candidates: Vec<Candidate<'_>> = releases
+        .iter()
+        .map(|release| Candidate {
+            id: &release.release,
+            standing: release.standing,
+            is_predecessor: release.is_predecessor,
+            unavailable: release.unavailable.as_deref(),
+        })
+        .collect();
+    match promise::refusal(service, to, &candidates) {
+        Some(refused) => Err(refused),
+        None => releases
+            .iter()
+            .find(|release| match to {
+                Some(to) => release.release == to,
+                None => release.is_predecessor,
+            })
+            .ok_or_else(|| promise::nothing_before(service)),
+    }
 }
 
 /// Under what the deployer's journal knew, where the target could not be asked.
@@ -242,19 +266,23 @@ const UNASKED: &str = "the target could not be asked: this is what the deployer 
                        have deployed since";
 
 /// What a rollback will do, as far as the releases tell.
-fn plan(service: &str, live: Option<&Release>, back: Option<&Release>) -> String {
+fn plan(service: &str, live: Option<&Release>, back: &Result<&Release, NoRollback>) -> String {
     let now = match live {
         Some(live) => format!("{service} runs release {}", live.release),
         None => format!("{service} has no release that runs"),
     };
     match back {
-        Some(back) => {
+        Ok(back) => {
+            let unchecked = match &back.unchecked {
+                Some(reason) => format!("; whether it is still there was not checked: {reason}"),
+                None => String::new(),
+            };
             format!(
-                "{now}; going back to {}, made {} by {}",
+                "{now}; going back to {}, made {} by {}{unchecked}",
                 back.release, back.created_at, back.deploy_job_id
             )
         }
-        None => format!("{now}, and there is none to go back to"),
+        Err(refused) => format!("{}\n  {}", refused.detail, refused.hint),
     }
 }
 
@@ -283,7 +311,23 @@ fn release_row(release: &Release) -> Vec<String> {
         release.service_port.to_string(),
         show::moment(&release.created_at),
         release.deploy_job_id.clone(),
+        rollback_cell(release),
     ]
+}
+
+/// What a rollback can make of a release. What its standing says by itself is not said again.
+fn rollback_cell(release: &Release) -> String {
+    match (release.standing, &release.unavailable, &release.unchecked) {
+        (Standing::Retired, Some(because), _) => format!("no: {because}"),
+        (Standing::Retired, None, Some(reason)) => format!("not checked: {reason}"),
+        (Standing::Retired, None, None) if release.is_way_back => "takes this one".into(),
+        (Standing::Retired, None, None) => "with --to".into(),
+        (
+            Standing::Candidate | Standing::Live | Standing::Bad | Standing::Removing | Standing::Removed,
+            _,
+            _,
+        ) => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -308,6 +352,9 @@ mod tests {
             pipeline: None,
             is_way_back: false,
             target_asked: true,
+            is_predecessor: false,
+            unavailable: None,
+            unchecked: None,
         }
     }
 
@@ -321,21 +368,45 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_is_announced() {
-        let releases = [
-            release("r4", Standing::Bad),
-            release("r3", Standing::Live),
-            Release { is_way_back: true, ..release("r2", Standing::Retired) },
+    fn a_rollback_is_announced_or_refused_as_the_server_would() {
+        let because = |reason: &str| Some(reason.to_owned());
+        let mut releases = [
+            Release { unavailable: because("it failed"), ..release("r4", Standing::Bad) },
+            Release { unavailable: because("it is the one that runs"), ..release("r3", Standing::Live) },
+            Release { is_predecessor: true, is_way_back: true, ..release("r2", Standing::Retired) },
             release("r1", Standing::Retired),
         ];
         let check = |releases: &[Release], to: Option<&str>, expect: &str| {
             let live = releases.iter().find(|release| release.standing == Standing::Live);
-            let said = plan("hello", live, way_back(releases, to));
+            let said = plan("hello", live, &way_back("hello", releases, to));
             assert!(said.starts_with(expect), "{said}");
         };
         check(&releases, None, "hello runs release r3; going back to r2");
         check(&releases, Some("r1"), "hello runs release r3; going back to r1");
-        check(&releases, Some("r4"), "hello runs release r3, and there is none to go back to");
-        check(&[], None, "hello has no release that runs, and there is none to go back to");
+        check(
+            &releases,
+            Some("r4"),
+            "hello cannot go back to release r4: it failed\n  these releases can be",
+        );
+        check(&releases, Some("r0"), "hello cannot go back to release r0: there is no such release");
+        check(&[], None, "no release of hello runs, so there is none before it");
+        let cells = |releases: &[Release]| releases.iter().map(rollback_cell).collect::<Vec<_>>();
+        assert_eq!(cells(&releases), ["", "", "takes this one", "with --to"]);
+
+        releases[2] =
+            Release { unavailable: because("its image is gone"), is_way_back: false, ..releases[2].clone() };
+        releases[3].unchecked = because("the target does not answer");
+        let refused = "hello runs release r3, and cannot go back to r2, the one before it: its image is gone\n  \
+                       release r1 can be gone back to";
+        check(&releases, None, refused);
+        check(
+            &releases,
+            Some("r1"),
+            "hello runs release r3; going back to r1, made 2026-01-01T00:00:00.000Z by deploy-1; whether it is still there was not checked: the target",
+        );
+        assert_eq!(
+            cells(&releases)[2..],
+            ["no: its image is gone", "not checked: the target does not answer"]
+        );
     }
 }

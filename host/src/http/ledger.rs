@@ -144,7 +144,13 @@ impl Deployments for Ledger {
             return Ok(None);
         }
         let releases = self.journal.releases(service, "root@203.0.113.7:22").await?;
-        let listed = |record| ReleaseOnTarget { record, is_way_back: false, target_asked: false };
+        let listed = |record| ReleaseOnTarget {
+            record,
+            is_predecessor: false,
+            unavailable: None,
+            unchecked: None,
+            target_asked: false,
+        };
         Ok(Some(releases.into_iter().map(listed).collect()))
     }
 

@@ -117,11 +117,16 @@ impl std::fmt::Debug for Environment {
     }
 }
 
-/// A release, and whether it is the one that a rollback takes which names none.
+/// A release, and whether a rollback can take it.
 #[derive(Clone, Debug)]
 pub struct ReleaseOnTarget {
     pub record: ReleaseRecord,
-    pub is_way_back: bool,
+    /// It ran before the live one: a rollback that names no release takes this one, or none.
+    pub is_predecessor: bool,
+    /// Why a rollback cannot take it.
+    pub unavailable: Option<String>,
+    /// Why the target could not be asked whether a rollback can take it.
+    pub unchecked: Option<String>,
     /// Whether this is what the target said just now, or only what the journal knew.
     pub target_asked: bool,
 }

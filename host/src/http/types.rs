@@ -93,7 +93,7 @@ pub struct JobRegistration {
 }
 
 /// One of `GET /releases/{service}`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Release {
     pub release: String,
     pub service_name: String,
@@ -116,6 +116,15 @@ pub struct Release {
     /// False where the target could not be asked, and this is what the deployer's journal knew last.
     #[serde(default)]
     pub target_asked: bool,
+    /// It ran before the live one: no other is the way back. It is none either where it is `unavailable`.
+    #[serde(default)]
+    pub is_predecessor: bool,
+    /// Why a rollback cannot take this one; null where it can.
+    #[serde(default)]
+    pub unavailable: Option<String>,
+    /// Why the target could not be asked whether this one can be gone back to; null where it was.
+    #[serde(default)]
+    pub unchecked: Option<String>,
 }
 
 /// The answer to `GET /audit/verify`.
@@ -303,7 +312,7 @@ impl JobRegistration {
 
 impl Release {
     pub fn of(release: ReleaseOnTarget) -> Self {
-        let ReleaseOnTarget { record: release, is_way_back, target_asked } = release;
+        let ReleaseOnTarget { record: release, is_predecessor, unavailable, unchecked, target_asked } = release;
         Release {
             release: release.id,
             service_name: release.service,
@@ -319,7 +328,10 @@ impl Release {
             instance: release.instance,
             plugins: release.plugins,
             pipeline: release.plan,
-            is_way_back,
+            is_way_back: is_predecessor && unavailable.is_none(),
+            is_predecessor,
+            unavailable,
+            unchecked,
             target_asked,
         }
     }

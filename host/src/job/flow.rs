@@ -27,6 +27,21 @@ pub fn deployment(root: &str, job: &JobRecord, settings: &Value) -> Deployment {
     }
 }
 
+/// The contract's view of a release as what a job is about, for a step with these settings.
+pub fn of_release(root: &str, release: &ReleaseRecord, job: &str, settings: &Value) -> Deployment {
+    Deployment {
+        job: job.to_owned(),
+        service: release.service.clone(),
+        method: release.method.clone(),
+        release: release.id.clone(),
+        port: release.port,
+        layout: layout(root, &release.service, &release.id),
+        environment: variables(&release.environment),
+        settings: settings.to_string(),
+        previous: None,
+    }
+}
+
 /// The contract's view of an earlier release; none when it never came as far as an instance.
 pub fn release(root: &str, record: &ReleaseRecord) -> Option<Release> {
     Some(Release {

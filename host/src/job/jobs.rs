@@ -5,6 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::looking;
+use super::promise::Availability;
 use super::records;
 use super::release;
 use super::submission;
@@ -138,11 +140,15 @@ impl Deployments for Jobs {
             };
         }
         let back = release::way_back(&releases, None).ok().map(|release| release.id.clone());
-        let listed = |record: ReleaseRecord| {
-            let is_way_back = back.as_ref() == Some(&record.id);
-            ReleaseOnTarget { record, is_way_back, target_asked: asked.is_ok() }
+        let availability = looking::availability(host, &releases).await?;
+        let listed = |(record, availability): (ReleaseRecord, Availability)| ReleaseOnTarget {
+            is_predecessor: back.as_ref() == Some(&record.id),
+            unavailable: availability.unavailable(),
+            unchecked: availability.unchecked(),
+            target_asked: asked.is_ok(),
+            record,
         };
-        Ok(Some(releases.into_iter().map(listed).collect()))
+        Ok(Some(releases.into_iter().zip(availability).map(listed).collect()))
     }
 
     async fn audit(

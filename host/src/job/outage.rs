@@ -75,6 +75,12 @@ impl Watch {
         Some(Watch { ledger, asked, _asking: asking })
     }
 
+    /// Whether callers were once without a good answer.
+    pub fn gap_seen(&self) -> bool {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        !ledger.gaps.is_empty() || ledger.gap_from.is_some()
+    }
+
     /// What was seen so far, for the job's record. Seconds are measured between two good answers, so the true
     /// gap is shorter by up to two intervals.
     pub fn report(&self) -> Value {

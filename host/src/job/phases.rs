@@ -44,10 +44,11 @@ impl Runner {
         }
         let failed: Vec<&Finding> =
             findings.iter().filter(|finding| finding.severity == Severity::Failed).collect();
-        let details = json!({ "findings": flow::findings(&findings) });
         if failed.is_empty() {
-            return Ok(details);
+            findings.extend(self.previous_at_risk("validation/previous", Phase::Validation).await?);
+            return Ok(json!({ "findings": flow::findings(&findings) }));
         }
+        let details = json!({ "findings": flow::findings(&findings) });
         let seen: Vec<String> =
             failed.iter().map(|finding| format!("{}: {}", finding.check, finding.message)).collect();
         let next: Vec<&str> =
@@ -107,6 +108,12 @@ impl Runner {
             };
             self.watch = outage::Watch::begin(question).await;
         }
+        self.startable().await?;
+        // A rollback has no Validation that would say so.
+        let at_risk = match self.job.kind {
+            JobKind::Deploy => None,
+            JobKind::Rollback => self.previous_at_risk("start/previous", Phase::StartService).await?,
+        };
         let planned = self.one(Phase::StartService)?;
         let deployment = &self.deployment(&planned);
         let artifact: &Artifact = &self.made(self.release.artifact.as_ref(), "artifact")?;
@@ -117,9 +124,14 @@ impl Runner {
                 stage.start(context, deployment, artifact).await
             })
             .await?;
-        let details = json!(instance);
+        let mut details = json!(instance);
         self.release.instance = Some(details.clone());
         self.host.journal.put_release(&self.release).await?;
+        if let Some(finding) = at_risk.filter(|finding| finding.severity == Severity::Warning)
+            && let Some(details) = details.as_object_mut()
+        {
+            details.insert("warnings".into(), json!([finding.message]));
+        }
         Ok(details)
     }
 

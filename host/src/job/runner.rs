@@ -367,6 +367,16 @@ impl Runner {
                 }
                 self.finish(Aftermath::Untouched).await?;
             }
+            // It looked around, and called nothing that touches what runs.
+            Phase::StartService if !self.start_begun() => {
+                self.job.error = Some(failure);
+                if self.job.kind == JobKind::Deploy {
+                    self.mark_bad().await?;
+                }
+                self.tell(phase, None).await?;
+                let aftermath = self.untouched().await;
+                self.finish(aftermath).await?;
+            }
             Phase::StartService | Phase::VerifyHealth => {
                 self.job.error = Some(failure);
                 self.advance(JobEvent::UnwindingBegan).await?;
@@ -388,11 +398,14 @@ impl Runner {
 
     pub(super) async fn finish(&mut self, aftermath: Aftermath) -> Result<(), JournalError> {
         match &aftermath {
-            Aftermath::Restored(_) => {
+            Aftermath::Restored(_) | Aftermath::StillRuns(_) | Aftermath::Unverified { .. } => {
                 self.record_restored().await?;
                 self.withdraw_intent().await?;
             }
-            Aftermath::NothingBefore | Aftermath::NotRestored(_) => self.withdraw_intent().await?,
+            Aftermath::NothingBefore
+            | Aftermath::NotRestored(_)
+            | Aftermath::Down { .. }
+            | Aftermath::LeftBehind { .. } => self.withdraw_intent().await?,
             Aftermath::Untouched | Aftermath::TakenOver(_) => {}
         }
         self.give_up_lease().await;

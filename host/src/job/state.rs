@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use super::aftermath::Aftermath;
+
 /// The six phases, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Phase {
@@ -38,23 +40,6 @@ pub enum JobState {
     Completed,
     Failed(Aftermath),
     Cancelled(Aftermath),
-}
-
-/// What runs on the target after a job that did not complete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "aftermath", content = "release")]
-pub enum Aftermath {
-    /// The job had not touched what runs.
-    Untouched,
-    /// This release runs again, and was verified.
-    Restored(String),
-    /// There was no release before; nothing is left running.
-    NothingBefore,
-    /// This release should run, and could not be brought back, or does not verify.
-    NotRestored(String),
-    /// This deployer was stopped for so long that another one took the service over. What runs is that
-    /// one's to say.
-    TakenOver(String),
 }
 
 /// What callers see of a state.
@@ -144,10 +129,24 @@ pub fn next(state: &JobState, event: &JobEvent) -> Result<JobState, IllegalEvent
             S::Running(Phase::Validation | Phase::Transfer | Phase::Build),
             E::Cancelled(Aftermath::Untouched),
         ) => Ok(S::Cancelled(Aftermath::Untouched)),
+        // Start looks around before it touches anything.
+        (S::Running(Phase::StartService), E::Failed(aftermath)) if aftermath.is_untouched() => {
+            Ok(S::Failed(aftermath.clone()))
+        }
+        (S::Running(Phase::StartService), E::Cancelled(aftermath)) if aftermath.is_untouched() => {
+            Ok(S::Cancelled(aftermath.clone()))
+        }
         (S::Running(_), E::Failed(_) | E::Cancelled(_)) => illegal(),
 
         (S::Unwinding(_), E::UnwindingBegan) => Ok(state.clone()),
         (S::Unwinding(_), E::Failed(Aftermath::Untouched) | E::Cancelled(Aftermath::Untouched)) => illegal(),
+        // What was verified had replaced what ran before.
+        (
+            S::Unwinding(
+                Phase::Validation | Phase::Transfer | Phase::Build | Phase::VerifyHealth | Phase::Register,
+            ),
+            E::Failed(Aftermath::StillRuns(_)) | E::Cancelled(Aftermath::StillRuns(_)),
+        ) => illegal(),
         (S::Unwinding(_), E::Failed(aftermath)) => Ok(S::Failed(aftermath.clone())),
         (S::Unwinding(_), E::Cancelled(aftermath)) => Ok(S::Cancelled(aftermath.clone())),
         (S::Unwinding(_), E::Entered(_) | E::Completed) => illegal(),
@@ -282,35 +281,6 @@ impl PhaseStatus {
     }
 }
 
-impl Aftermath {
-    /// The name that callers see.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Aftermath::Untouched => "untouched",
-            Aftermath::Restored(_) => "restored",
-            Aftermath::NothingBefore => "nothing_before",
-            Aftermath::NotRestored(_) => "not_restored",
-            Aftermath::TakenOver(_) => "taken_over",
-        }
-    }
-}
-
-impl std::fmt::Display for Aftermath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Aftermath::Untouched => f.write_str("what runs was not touched"),
-            Aftermath::Restored(release) => write!(f, "release {release} restored and healthy"),
-            Aftermath::NothingBefore => f.write_str("there was no release before; nothing is left running"),
-            Aftermath::TakenOver(holder) => {
-                write!(f, "another deployer took the service over ({holder}): what runs is that one's to say")
-            }
-            Aftermath::NotRestored(release) => {
-                write!(f, "RELEASE {release} COULD NOT BE BROUGHT BACK: the service may be down")
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,7 +306,25 @@ mod tests {
             E::Failed(Aftermath::Untouched),
             Some(S::Failed(Aftermath::Untouched)),
         );
-        check(S::Running(Phase::StartService), E::Failed(Aftermath::Untouched), None);
+        let still = Aftermath::StillRuns("r1".into());
+        for untouched in [Aftermath::Untouched, still.clone()] {
+            check(
+                S::Running(Phase::StartService),
+                E::Failed(untouched.clone()),
+                Some(S::Failed(untouched.clone())),
+            );
+            check(
+                S::Running(Phase::StartService),
+                E::Cancelled(untouched.clone()),
+                Some(S::Cancelled(untouched.clone())),
+            );
+            check(S::Running(Phase::VerifyHealth), E::Failed(untouched.clone()), None);
+            check(S::Unwinding(Phase::VerifyHealth), E::Failed(untouched), None);
+        }
+        check(S::Running(Phase::Build), E::Failed(still.clone()), None);
+        check(S::Running(Phase::StartService), E::Failed(restored.clone()), None);
+        check(S::Unwinding(Phase::StartService), E::Failed(Aftermath::Untouched), None);
+        check(S::Unwinding(Phase::StartService), E::Failed(still.clone()), Some(S::Failed(still)));
         check(S::Running(Phase::VerifyHealth), E::UnwindingBegan, Some(S::Unwinding(Phase::VerifyHealth)));
         check(S::Unwinding(Phase::VerifyHealth), E::Failed(restored.clone()), Some(S::Failed(restored)));
         check(S::Running(Phase::Register), E::UnwindingBegan, None);

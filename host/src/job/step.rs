@@ -195,6 +195,7 @@ impl Runner {
             target_host: self.host.ssh.target().host().to_owned(),
             // What comes back comes back with its own environment, which is on the target.
             environment: if unwinding { EnvironmentSource::OnTarget } else { self.environment.clone() },
+            only_reads: false,
             recorder,
             cancel: match &self.hold {
                 // What ran before is brought back, cancelled or not.

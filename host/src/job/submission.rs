@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::flow;
 use super::host::Host;
+use super::looking;
+use super::promise::NoRollback;
 use super::records;
 use super::release::{self, NoWayBack};
 use super::state::Phase;
@@ -191,6 +193,12 @@ pub(super) async fn rollback(
         });
     }
     let releases = host.journal.releases(service, &target).await?;
+    let predecessor = release::way_back(&releases, None).ok().map(|release| release.id.as_str());
+    if let Some(NoRollback { code, detail, hint }) =
+        looking::refusal(host, service, wanted, &releases, predecessor).await?
+    {
+        return Err(Refusal::Conflict { code, detail, hint });
+    }
     let back =
         release::way_back(&releases, wanted).map_err(|error| no_way_back(service, &error, &releases))?;
     let made_by = host.journal.job(&back.job).await?;

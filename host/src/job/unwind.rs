@@ -1,21 +1,29 @@
 //! Brings back what ran before a job that failed in Start or Verify, and verifies it before the job says how
-//! it ended.
+//! it ended. What it says of what runs comes from looking at it.
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::flow;
+use super::outcome::{self, Life, Restoring};
 use super::reconnect::Patience;
 use super::runner::{Runner, Stop};
-use super::state::{Aftermath, JobState, Phase, PhaseStatus};
+use super::state::{JobState, Phase, PhaseStatus};
 use super::step::point;
 use crate::journal::{Fault, JobKind, JournalError, PhaseUpdate};
 use crate::pipeline::PlannedStep;
+use crate::ssh::{Exit, RemoteCommand};
 use crate::stage::Instance;
 
 /// How long a target is asked again that answers, and cannot run what ran before.
 const RESTORE_PATIENCE: Duration = Duration::from_secs(60);
+/// For one look at an instance.
+const LOOK: Duration = Duration::from_secs(20);
+/// For one question at the service's port.
+const QUESTION: Duration = Duration::from_secs(2);
+/// What a shell exits with when it cannot run a program.
+const CANNOT_RUN: [u32; 2] = [126, 127];
 
 impl Runner {
     /// Ends the job: what failed is taken away, and the previous release runs and is verified.
@@ -24,44 +32,88 @@ impl Runner {
         if self.job.error.is_none() {
             self.job.error = self.job.phase(phase).and_then(|record| record.error.clone());
         }
-        let (aftermath, restoring) = match self.restore().await {
+        let restore_begun = self.turns.iter().any(|(key, _)| key == "restore");
+        let instance = self.previous_instance();
+        let before = self.life_of(instance.as_ref()).await;
+        let (restoring, mut told) = match self.restore().await {
             Ok(end) => end,
             Err(Stop::Journal(error)) => return Err(error),
             Err(Stop::TakenOver(holder)) => return self.leave_to(phase, holder).await,
             Err(Stop::Failed { failure, details }) => {
-                let seen = json!({ "error": failure.to_string(), "details": details });
-                (self.not_restored(), seen)
+                let told = json!({ "error": failure.to_string(), "details": details });
+                (Restoring::Failed(failure.to_string()), told)
             }
-            Err(Stop::Cancelled) => (self.not_restored(), json!({ "error": "cancelled" })),
+            Err(Stop::Cancelled) => {
+                (Restoring::Failed("it was cancelled".into()), json!({ "error": "cancelled" }))
+            }
         };
-        self.tell(phase, restoring).await?;
+        let gap_seen = self.watch.as_ref().is_some_and(super::outage::Watch::gap_seen);
+        let never_stopped = outcome::never_stopped(phase, restore_begun, &before, gap_seen);
+        let (life, answers) = match (&restoring, &instance) {
+            (Restoring::TakenAway | Restoring::ChecksFail(_) | Restoring::Failed(_), Some(instance)) => {
+                (self.life(instance).await, self.who_answers(instance.port).await)
+            }
+            (Restoring::Verified, _) | (_, None) => (before, None),
+        };
+        let previous = self.job.previous.as_ref().map(|previous| previous.id.as_str());
+        let aftermath = outcome::aftermath(previous, never_stopped, &restoring, &life, answers.as_deref());
+        if let Some(told) = told.as_object_mut() {
+            told.insert("outcome".into(), json!(aftermath.to_string()));
+        }
+        self.tell(phase, Some(told)).await?;
         // A rollback that fails leaves its release as it was: it served before, and may again.
         if self.job.kind == JobKind::Deploy {
             self.mark_bad().await?;
         }
-        if let (Aftermath::NotRestored(release), Some(error)) = (&aftermath, self.job.error.as_mut()) {
-            error.next = format!(
-                "release {release} could not be brought back, and everything was kept as it is: look at the \
-                 target now. {}",
-                error.next
-            );
+        if let (Some(next), Some(error)) = (aftermath.next_move(), self.job.error.as_mut()) {
+            error.next = format!("{next}. {}", error.next);
         }
         self.finish(aftermath).await
     }
 
-    async fn restore(&mut self) -> Result<(Aftermath, Value), Stop> {
+    async fn restore(&mut self) -> Result<(Restoring, Value), Stop> {
         debug_assert!(matches!(self.job.state, JobState::Unwinding(_)));
         let hold = self.hold().await?;
         let planned = self.one(Phase::StartService)?;
-        let back = self.bring_back(&planned).await?;
+        let back = self.bring_back(&planned).await;
         let Some(previous) = self.job.previous.clone() else {
-            return Ok((Aftermath::NothingBefore, json!({ "restored": null })));
+            return back.map(|_| (Restoring::TakenAway, json!({ "restored": null })));
         };
-        let Some(instance) = back else {
-            let seen = json!({ "error": format!("{} brought nothing back", planned.plugin) });
-            return Ok((self.not_restored(), seen));
+        let mut told = Map::new();
+        let instance = match back {
+            Ok(Some(instance)) => instance,
+            Ok(None) => {
+                let seen = format!("{} brought nothing back", planned.plugin);
+                told.insert("error".into(), json!(seen));
+                return Ok((Restoring::TakenAway, Value::Object(told)));
+            }
+            // It may run all the same: then its own checks say how it is.
+            Err(Stop::Failed { failure, details }) => {
+                told.insert("error".into(), json!(failure.to_string()));
+                told.insert("details".into(), details);
+                let instance = self.previous_instance();
+                match (self.life_of(instance.as_ref()).await, instance) {
+                    (Life::Lives, Some(instance)) => {
+                        self.say(&format!("restoring failed, and release {} runs all the same", previous.id))
+                            .await?;
+                        instance
+                    }
+                    (Life::Lives | Life::Dead(_) | Life::Unseen(_), _) => {
+                        return Ok((Restoring::Failed(failure.to_string()), Value::Object(told)));
+                    }
+                }
+            }
+            Err(stop) => return Err(stop),
         };
-        let checks = self.verdicts("restored", &instance, Some(&previous)).await?;
+        let checks = match self.verdicts("restored", &instance, Some(&previous)).await {
+            Ok(checks) => checks,
+            Err(Stop::Failed { failure, details }) => {
+                told.insert("checks_failed".into(), json!(failure.to_string()));
+                told.insert("details".into(), details);
+                return Ok((Restoring::ChecksFail(failure.seen.clone()), Value::Object(told)));
+            }
+            Err(stop) => return Err(stop),
+        };
         let root = flow::layout(&self.host.root, &self.job.service, &previous.id).root;
         if let Err(error) = point(&hold, &root, &format!("releases/{}", previous.id)).await {
             self.say(&format!("{root}/current could not be set: {error}")).await?;
@@ -69,7 +121,9 @@ impl Runner {
         if let Some(holder) = self.taken_over_by() {
             return Err(Stop::TakenOver(holder));
         }
-        Ok((Aftermath::Restored(previous.id.clone()), json!({ "restored": previous.id, "checks": checks })))
+        told.insert("restored".into(), json!(previous.id));
+        told.insert("checks".into(), checks);
+        Ok((Restoring::Verified, Value::Object(told)))
     }
 
     /// A target that is in trouble, as while its Docker starts again, is asked again: nothing serves meanwhile.
@@ -85,28 +139,59 @@ impl Runner {
             let Err(Stop::Failed { failure, details }) = back else { return back };
             let pause = patience.pause().filter(|_| failure.fault == Fault::Target);
             let Some(pause) = pause else { return Err(Stop::Failed { failure, details }) };
-            self.say(&format!("what ran before is not back, and is tried again: {failure}")).await?;
+            self.say(&format!("restoring what ran before failed, and is tried again: {failure}")).await?;
             self.rest(pause).await?;
         }
     }
 
-    fn not_restored(&self) -> Aftermath {
-        match &self.job.previous {
-            Some(previous) => Aftermath::NotRestored(previous.id.clone()),
-            None => Aftermath::NotRestored("(none: what failed may still be there)".into()),
+    /// What ran before this job, as it was started.
+    fn previous_instance(&self) -> Option<Instance> {
+        flow::value(self.job.previous.as_ref()?.instance.as_ref()?)
+    }
+
+    async fn life_of(&self, instance: Option<&Instance>) -> Life {
+        match instance {
+            Some(instance) => self.life(instance).await,
+            None => Life::Unseen("how to tell is not on record".into()),
         }
     }
 
+    /// Whether an instance lives, by the command that its plugin gave for that.
+    pub(super) async fn life(&self, instance: &Instance) -> Life {
+        if instance.alive.is_empty() {
+            return Life::Unseen("its plugin gave no way to tell".into());
+        }
+        let command = RemoteCommand::new(instance.alive.iter().cloned()).timeout(LOOK);
+        let output = match self.host.ssh.run(&command, &mut ()).await {
+            Ok(output) => output,
+            Err(error) => return Life::Unseen(error.problem()),
+        };
+        let said = self.redactor.redact(format!("{}{}", output.stdout, output.stderr).trim()).into_owned();
+        match output.exit {
+            Exit::Code(0) => Life::Lives,
+            Exit::Code(code) if CANNOT_RUN.contains(&code) => Life::Unseen(said),
+            Exit::Code(_) | Exit::Signal(_) if said.is_empty() => {
+                Life::Dead(format!("the {} {} is gone", instance.kind, instance.name))
+            }
+            Exit::Code(_) | Exit::Signal(_) => Life::Dead(said),
+        }
+    }
+
+    /// Something may answer in the place of an instance that is dead.
+    async fn who_answers(&self, port: u16) -> Option<String> {
+        let url = format!("http://127.0.0.1:{port}{}", super::outage::path(&self.plan));
+        let status = self.host.http.status(Some(&self.host.ssh), &url, QUESTION).await?;
+        Some(format!("something answers at port {port} with {status}"))
+    }
+
     /// Adds how the restoring went, and how long callers had no answer, to the details of the phase that failed.
-    async fn tell(&mut self, phase: Phase, restoring: Value) -> Result<(), JournalError> {
+    pub(super) async fn tell(&mut self, phase: Phase, restoring: Option<Value>) -> Result<(), JournalError> {
         let outage = self.watch.take().map(|watch| watch.report());
         let Some(record) = self.job.phase(phase).cloned() else { return Ok(()) };
         let mut details = record.details;
         if let Some(details) = details.as_object_mut() {
-            details.insert("restoring".into(), restoring);
-            if let Some(outage) = outage {
-                details.insert("outage".into(), outage);
-            }
+            details.extend(restoring.map(|restoring| ("restoring".to_owned(), restoring)));
+            details.extend(outage.map(|outage| ("outage".to_owned(), outage)));
         }
         let mut update = PhaseUpdate::new(phase, PhaseStatus::Failed);
         update.details = Some(details);

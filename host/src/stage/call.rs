@@ -61,6 +61,25 @@ impl Stage {
         .await
     }
 
+    /// With calls that only read.
+    pub async fn inspect(
+        &self,
+        step: StepContext,
+        deployment: &Deployment,
+        artifact: &Artifact,
+    ) -> Result<Option<Artifact>, StepError> {
+        let step = StepContext { only_reads: true, ..step };
+        let (given, artifact) = (deployment.clone(), artifact.clone());
+        let indices = |code: &Code| code.build.clone();
+        self.call(step, "inspect", deployment, indices, claims::inspected, |indices, store, instance| {
+            Box::pin(async move {
+                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
+                guest.call_inspect(store, &given, &artifact).await
+            })
+        })
+        .await
+    }
+
     pub async fn discard(
         &self,
         step: StepContext,

@@ -36,6 +36,10 @@ pub(super) fn artifact(_: &Deployment, artifact: &Artifact) -> Claim {
     named(&artifact.reference, "the artifact's reference")
 }
 
+pub(super) fn inspected(deployment: &Deployment, found: &Option<Artifact>) -> Claim {
+    found.as_ref().map_or(Ok(()), |found| artifact(deployment, found))
+}
+
 pub(super) fn instance(_: &Deployment, instance: &Instance) -> Claim {
     named(&instance.kind, "the instance's kind")?;
     named(&instance.name, "the instance's name")?;
@@ -195,6 +199,9 @@ mod tests {
         told(artifact(&deployment(), &artifact_of("image", "one:1")), None);
         told(artifact(&deployment(), &artifact_of("image", "")), Some("reference"));
         told(artifact(&deployment(), &artifact_of("", "one:1")), Some("kind"));
+        told(inspected(&deployment(), &None), None);
+        told(inspected(&deployment(), &Some(artifact_of("image", "one:1"))), None);
+        told(inspected(&deployment(), &Some(artifact_of("image", ""))), Some("reference"));
 
         let verdict_of =
             |outcome, summary: &str| Verdict { outcome, summary: summary.into(), probes: vec![] };

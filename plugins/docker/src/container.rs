@@ -6,6 +6,7 @@ use deployer_plugin::types::{Artifact, Deployment, Error, Instance, Release};
 
 use crate::client::{Client, SERVICE, State, container_name, failed_name, is_missing};
 use crate::image::{Image, image};
+use crate::inspect;
 use crate::launch::{Decided, Launch, place_environment};
 use crate::owner::{Container, Found, find, own, strangers_at};
 use crate::settings::Settings;
@@ -103,21 +104,29 @@ fn taken(to: &str, name: &str) -> Error {
     )
 }
 
-/// The artifact's image, as it was built.
+/// The artifact's image, as it was built, under its tag again where a prune took that.
 fn built(client: &Client, artifact: &Artifact) -> Result<Image, Error> {
-    let attempted = format!("find the image {}", artifact.reference);
-    match image(client, &artifact.reference)? {
-        None => Err(Error::target(
-            attempted,
+    let tag = &artifact.reference;
+    let tagged = image(client, tag)?;
+    match (inspect::find(client, artifact)?, tagged) {
+        (Some(image), Some(_)) => Ok(image),
+        (Some(image), None) => {
+            client.change(["tag", &image.id, tag]).checked(
+                &format!("give the image {} its tag {tag} again", image.id),
+                "see what Docker says",
+            )?;
+            Ok(image)
+        }
+        (None, Some(other)) => Err(Error::target(
+            format!("find the image {tag}"),
+            format!("it is {}, and the build made {}", other.id, artifact.digest),
+            "deploy again: somebody gave the tag to another image",
+        )),
+        (None, None) => Err(Error::target(
+            format!("find the image {tag}"),
             "the server's Docker has no such image",
             "deploy again: it was removed, and a release without its image cannot come back",
         )),
-        Some(image) if !artifact.digest.is_empty() && image.id != artifact.digest => Err(Error::target(
-            attempted,
-            format!("it is {}, and the build made {}", image.id, artifact.digest),
-            "deploy again: somebody gave the tag to another image",
-        )),
-        Some(image) => Ok(image),
     }
 }
 
@@ -264,6 +273,7 @@ fn run_again(
             .map(drop),
         (Found::Somebodys(_), _) => Err(taken("start", name)),
         (Found::Nothing, Some(launch)) => {
+            built(client, &previous.artifact)?;
             make_network(client, &deployment.service, launch)?;
             run(client, deployment, launch)
         }

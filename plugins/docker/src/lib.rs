@@ -9,6 +9,7 @@ mod client;
 mod container;
 mod dockerfile;
 mod image;
+mod inspect;
 mod launch;
 mod owner;
 mod settings;
@@ -43,6 +44,10 @@ impl phases::validate::Guest for Docker {
 impl phases::build::Guest for Docker {
     fn build(deployment: Deployment, files: Files) -> Result<Artifact, Error> {
         build::build(&deployment, &files, &settings(&deployment)?)
+    }
+
+    fn inspect(deployment: Deployment, artifact: Artifact) -> Result<Option<Artifact>, Error> {
+        inspect::inspect(&deployment, artifact)
     }
 
     fn discard(deployment: Deployment, artifact: Artifact) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 //!
 //! What it cannot do: start the service again when it dies, or after a reboot.
 
+mod inspect;
 mod scripts;
 mod settings;
 
@@ -88,6 +89,10 @@ impl phases::build::Guest for Process {
             bytes: None,
         };
         Finished::mark(&deployment, &files, artifact)
+    }
+
+    fn inspect(deployment: Deployment, artifact: Artifact) -> Result<Option<Artifact>, Error> {
+        inspect::inspect(&deployment, artifact)
     }
 
     fn discard(deployment: Deployment, artifact: Artifact) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 
 mod account;
 mod command;
+mod inspect;
 mod owner;
 mod settings;
 mod unit;
@@ -43,6 +44,10 @@ impl phases::validate::Guest for Systemd {
 impl phases::build::Guest for Systemd {
     fn build(deployment: Deployment, files: Files) -> Result<Artifact, Error> {
         make(&deployment, &files, &settings(&deployment)?)
+    }
+
+    fn inspect(deployment: Deployment, artifact: Artifact) -> Result<Option<Artifact>, Error> {
+        inspect::inspect(&deployment, artifact)
     }
 
     fn discard(deployment: Deployment, artifact: Artifact) -> Result<(), Error> {

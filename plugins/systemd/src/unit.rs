@@ -30,10 +30,10 @@ pub fn start(deployment: &Deployment, settings: &Settings) -> Result<Instance, E
     )?;
     let text = decide(deployment, settings)?;
     let unit = unit_name(&deployment.service);
-    if !(is_installed(&unit, &text)? && lives(&unit)?) {
+    if !(is_installed(&unit, &text)? && lives(&unit, &deployment.release)?) {
         replace(deployment, &unit, &text)?;
     }
-    instance(&unit, deployment.port)
+    instance(&unit, &deployment.release, deployment.port)
 }
 
 /// Makes the unit come back after a reboot. Nothing is left of the old one: it was the same unit.
@@ -73,7 +73,7 @@ pub fn restore(deployment: &Deployment) -> Result<Option<Instance>, Error> {
         replace(deployment, &unit, &text)?;
     }
     enable(&unit)?;
-    instance(&unit, previous.instance.port).map(Some)
+    instance(&unit, &previous.id, previous.instance.port).map(Some)
 }
 
 /// Where a release's text of the unit is kept.
@@ -126,8 +126,8 @@ fn is_active(unit: &str) -> Result<bool, Error> {
     read(["systemctl", "is-active", "--quiet", unit]).output().map(|output| output.succeeded())
 }
 
-fn lives(unit: &str) -> Result<bool, Error> {
-    read(alive(unit)).output().map(|output| output.succeeded())
+fn lives(unit: &str, release: &str) -> Result<bool, Error> {
+    read(alive(unit, release)).output().map(|output| output.succeeded())
 }
 
 fn replace(deployment: &Deployment, unit: &str, text: &str) -> Result<(), Error> {
@@ -178,12 +178,12 @@ fn take_away(unit: &str) -> Result<(), Error> {
 }
 
 /// The instance, as its text was last put in place.
-fn instance(unit: &str, port: u16) -> Result<Instance, Error> {
+fn instance(unit: &str, release: &str, port: u16) -> Result<Instance, Error> {
     Ok(Instance {
         kind: KIND.into(),
         name: unit.into(),
         port,
-        alive: alive(unit),
+        alive: alive(unit, release),
         last_words: log(unit, &put_in_place(unit)?),
     })
 }
@@ -203,8 +203,13 @@ fn log(unit: &str, since: &str) -> Vec<String> {
         .to_vec()
 }
 
-/// Exits 0 only while the unit runs and never had to be started again.
+/// Exits 0 only while the unit runs this release, and never had to be started again. All releases have the same
+/// unit, so what it runs is told by its description.
 const ALIVE: &str = r#"
+case "$(systemctl show --property=Description --value "$1")" in
+  *", release $2") ;;
+  *) printf '%s is not of release %s now\n' "$1" "$2"; exit 1 ;;
+esac
 state=$(systemctl show --property=ActiveState,SubState,Result,ExecMainStatus,NRestarts "$1") || exit 1
 case "$state" in
   *ActiveState=active*|*ActiveState=reloading*|*SubState=start*)
@@ -216,8 +221,8 @@ printf '\n'
 exit 1
 "#;
 
-fn alive(unit: &str) -> Vec<String> {
-    ["sh", "-c", ALIVE, "sh", unit].map(String::from).to_vec()
+fn alive(unit: &str, release: &str) -> Vec<String> {
+    ["sh", "-c", ALIVE, "sh", unit, release].map(String::from).to_vec()
 }
 
 /// What systemd says of a unit that did not start, and what to do by its exit status.
@@ -265,8 +270,8 @@ mod tests {
 
     #[test]
     fn names_are_arguments_and_not_part_of_a_script() {
-        let argv = alive("deployer-web.service");
-        assert_eq!(argv.last().map(String::as_str), Some("deployer-web.service"));
+        let argv = alive("deployer-web.service", "r2");
+        assert_eq!(argv.get(4..), Some(["deployer-web.service", "r2"].map(String::from).as_slice()));
         assert!(argv.get(2).is_some_and(|script| !script.contains("web")));
         assert_eq!(kept_path("/opt/web", "r2"), "/opt/web/units/r2.service");
     }

@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
-use super::fixture::{Remembered, Told, context, deployment, held, plugin, stage};
-use crate::capability::{Amount, Level, Source};
+use super::fixture::{Remembered, Told, context, deployment, granted, held, plugin, stage};
+use crate::capability::{Amount, Grant, Level, Source};
 use crate::stage::{
-    Fault, Instance, Occasion, Outcome, Publication, Release, Severity, StepContext, StepError, StepFailure,
+    Artifact, Fault, Instance, Occasion, Outcome, Publication, Release, Severity, StepContext, StepError,
+    StepFailure,
 };
 
 /// One `validate`, and what it found.
@@ -31,6 +32,7 @@ async fn every_function_answers() {
     assert_eq!((instance.name.as_str(), instance.port), ("0001", 8001));
     let verdict = stage.verify(step(), &deployment, &instance).await.unwrap();
     assert_eq!((verdict.outcome, verdict.summary.as_str()), (Outcome::Passed, "0001 is fine"));
+    assert_eq!(stage.inspect(step(), &deployment, &artifact).await.unwrap(), Some(artifact.clone()));
     stage.promote(step(), &deployment, &instance).await.unwrap();
     let publication =
         Publication { occasion: Occasion::Deployed, droplet_id: Some(7), endpoint: "http://h:8001".into() };
@@ -76,6 +78,24 @@ async fn lies_are_found_out() {
     let artifact = stage.build(context.clone(), &lie, &honest).await.unwrap();
     let instance = stage.start(context, &lie, &artifact).await.unwrap_err();
     assert!(matches!(&instance.failure, StepFailure::Lied(what) if what.contains("port 0")), "{instance}");
+}
+
+#[tokio::test]
+async fn looking_changes_nothing() {
+    let recorder = Remembered::new();
+    let all = Grant::ALL;
+    let context = granted(context(&recorder).await, &all);
+    let artifact =
+        Artifact { kind: "files".into(), reference: "/f".into(), digest: String::new(), bytes: None };
+    for (deed, call) in
+        [("run_changes", "target.run"), ("place", "environment.place"), ("files", "target.write-file")]
+    {
+        let asked = stage().inspect(context.clone(), &deployment(deed, "/tmp/x"), &artifact).await;
+        let told = asked.unwrap_err().into_error();
+        assert_eq!(told.fault, Fault::Plugin, "{told:?}");
+        assert!(told.attempted.contains(call) && told.seen.contains("`inspect`"), "{told:?}");
+    }
+    assert_eq!(recorder.calls(), [], "nothing was even tried");
 }
 
 #[tokio::test]

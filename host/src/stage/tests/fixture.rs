@@ -104,6 +104,7 @@ pub async fn context(recorder: &Arc<Remembered>) -> StepContext {
         registry: None,
         target_host: "127.0.0.1".into(),
         environment: held(&[]),
+        only_reads: false,
         recorder: recorder.clone(),
         cancel: CancellationToken::new(),
     }

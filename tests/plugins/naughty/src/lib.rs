@@ -135,6 +135,13 @@ impl phases::build::Guest for Naughty {
         Ok(Artifact { kind: "files".into(), reference: files.path, digest: files.digest, bytes: None })
     }
 
+    /// Does the deed, too: nothing of it may change anything.
+    fn inspect(deployment: Deployment, artifact: Artifact) -> Result<Option<Artifact>, Error> {
+        let Settings { deed, with } = settings::settings(&deployment)?;
+        act(&deed, &with)?;
+        Ok(Some(artifact))
+    }
+
     fn discard(_: Deployment, artifact: Artifact) -> Result<(), Error> {
         println!("discard {}", artifact.reference);
         Ok(())

@@ -1,0 +1,193 @@
+//! Looks whether releases can be gone back to: at the plugins folder, and with one round of questions at the target.
+//! What that means is `promise`'s to say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use super::flow;
+use super::host::Host;
+use super::promise::{self, Availability, Because, Candidate, NoRollback, OnTarget};
+use super::state::Phase;
+use crate::capability::{
+    Amount, CallEnded, EnvironmentSource, Intent, Level, Limits, RecordError, Recorder, Source, StepContext,
+};
+use crate::journal::{JournalError, ReleaseRecord};
+use crate::pipeline::{Plan, PlannedStep};
+use crate::ssh::{RemoteProcess, Ssh, SshError};
+use crate::stage::{Artifact, Layout, Plugin, Snapshot};
+
+/// For all questions about one release.
+const LIMIT: Duration = Duration::from_secs(15);
+/// Of so many releases at once: the connection has other work.
+const AT_ONCE: usize = 4;
+
+/// The pipeline that a release was deployed by.
+///
+/// # Errors
+/// Those of the journal.
+pub(super) async fn plan_of(host: &Host, release: &ReleaseRecord) -> Result<Option<Plan>, JournalError> {
+    let plan = match &release.plan {
+        Some(plan) => Some(plan.clone()),
+        None => host.journal.job(&release.job).await?.map(|origin| origin.plan),
+    };
+    Ok(plan.as_ref().and_then(flow::value))
+}
+
+/// Which of these releases can be gone back to, in their order.
+///
+/// # Errors
+/// Those of the journal. That the target cannot be asked is an answer.
+pub(super) async fn availability(
+    host: &Host,
+    releases: &[ReleaseRecord],
+) -> Result<Vec<Availability>, JournalError> {
+    let plugins = host.catalog.snapshot().await;
+    let mut known = Vec::new();
+    for release in releases {
+        let plan = plan_of(host, release).await?;
+        let lacks = promise::lacks_here(release, plan.as_ref(), plugins.as_ref(), &plugins.refused);
+        known.push((release.clone(), plan, lacks));
+    }
+    let reached = if known.iter().any(|(_, _, lacks)| lacks.is_none()) {
+        host.ssh.connect().await.map(drop).map_err(|error| error.problem())
+    } else {
+        Ok(())
+    };
+    let (plugins, reached) = (&plugins, &reached);
+    let asked = known.into_iter().map(|(release, plan, lacks)| async move {
+        match (lacks, plan, reached) {
+            (Some(because), _, _) => Availability::Unavailable(because),
+            (None, None, _) => Availability::Unavailable(Because::NoPlan),
+            (None, Some(_), Err(problem)) => Availability::Unchecked(problem.clone()),
+            (None, Some(plan), Ok(())) => ask(host, plugins, &release, &plan).await,
+        }
+    });
+    Ok(futures::stream::iter(asked).buffered(AT_ONCE).collect().await)
+}
+
+/// What speaks against a rollback of a service with these releases, as far as can be seen now.
+///
+/// # Errors
+/// Those of the journal.
+pub(super) async fn refusal(
+    host: &Host,
+    service: &str,
+    wanted: Option<&str>,
+    releases: &[ReleaseRecord],
+    predecessor: Option<&str>,
+) -> Result<Option<NoRollback>, JournalError> {
+    let looked = availability(host, releases).await?;
+    let unavailable: Vec<Option<String>> = looked.iter().map(Availability::unavailable).collect();
+    let candidates: Vec<Candidate<'_>> = releases
+        .iter()
+        .zip(&unavailable)
+        .map(|(release, unavailable)| Candidate {
+            id: &release.id,
+            standing: release.standing,
+            is_predecessor: predecessor == Some(release.id.as_str()),
+            unavailable: unavailable.as_deref(),
+        })
+        .collect();
+    Ok(promise::refusal(service, wanted, &candidates))
+}
+
+async fn ask(host: &Host, plugins: &Snapshot, release: &ReleaseRecord, plan: &Plan) -> Availability {
+    let before = host.ssh.standing().await;
+    let layout = flow::layout(&host.root, &release.service, &release.id);
+    let looking = on_target(&host.ssh, &layout, inspect(host, plugins, release, plan));
+    let seen = match tokio::time::timeout(LIMIT, looking).await {
+        Ok(Ok(seen)) => seen,
+        Ok(Err(error)) => return Availability::Unchecked(error.problem()),
+        Err(_) => return Availability::Unchecked(format!("the target did not answer within {LIMIT:?}")),
+    };
+    if seen.artifact.is_err() && before.lost_by(host.ssh.standing().await) {
+        return Availability::Unchecked("the connection to the target was lost meanwhile".into());
+    }
+    promise::lacks_there(release, &layout, &seen).map_or(Availability::Available, Availability::Unavailable)
+}
+
+/// What is on the target of a release, with what its plugin found.
+///
+/// # Errors
+/// When the target cannot be asked.
+pub(super) async fn on_target(
+    ssh: &Ssh,
+    layout: &Layout,
+    artifact: impl Future<Output = Result<Option<Artifact>, String>>,
+) -> Result<OnTarget, SshError> {
+    let (files, environment, artifact) =
+        tokio::join!(ssh.stat(&layout.files), ssh.stat(&layout.environment), artifact);
+    Ok(OnTarget { files: files?, environment: environment?, artifact })
+}
+
+/// Asks a release's plugin for its artifact, outside any job.
+async fn inspect(
+    host: &Host,
+    plugins: &Snapshot,
+    release: &ReleaseRecord,
+    plan: &Plan,
+) -> Result<Option<Artifact>, String> {
+    let planned = plan.steps(Phase::Build).next().ok_or("its pipeline has no step that builds")?;
+    let plugin = plugins.plugin(&planned.plugin).ok_or("its plugin is not in the plugins folder")?;
+    let artifact: Artifact =
+        release.artifact.as_ref().and_then(flow::value).ok_or("what was built of it is not on record")?;
+    let deployment = flow::of_release(&host.root, release, &release.job, &planned.settings);
+    let public =
+        [&release.service, &release.method, &deployment.layout.files, &deployment.layout.environment];
+    let context = context(host, planned, plugin.clone(), public.map(Clone::clone).to_vec());
+    host.stage.inspect(context, &deployment, &artifact).await.map_err(|error| error.into_error().seen)
+}
+
+fn context(host: &Host, planned: &PlannedStep, plugin: Arc<Plugin>, public: Vec<String>) -> StepContext {
+    StepContext {
+        plugin,
+        grants: planned.grants.iter().copied().collect(),
+        pipeline_file: planned.pipeline.clone(),
+        limits: Limits {
+            memory_bytes: u64::from(planned.memory_mib) << 20,
+            timeout: planned.timeout.min(LIMIT),
+        },
+        public,
+        service_dir: None,
+        ssh: host.ssh.clone(),
+        http: host.http.clone(),
+        registry: None,
+        target_host: host.ssh.target().host().to_owned(),
+        environment: EnvironmentSource::OnTarget,
+        only_reads: true,
+        recorder: Arc::new(Traced),
+        cancel: CancellationToken::new(),
+    }
+}
+
+/// Who only looks belongs to no job, and changes nothing: the deployer's own log is enough of a record.
+struct Traced;
+
+#[async_trait]
+impl Recorder for Traced {
+    async fn log(&self, _: Level, source: Source, line: &str) -> Result<(), RecordError> {
+        tracing::debug!(source = source.as_str(), line, "looking at a release");
+        Ok(())
+    }
+
+    async fn progress(&self, _: Amount) -> Result<(), RecordError> {
+        Ok(())
+    }
+
+    async fn call_started(&self, intent: Intent) -> Result<u64, RecordError> {
+        tracing::debug!(function = intent.function, arguments = %intent.arguments, "looking at a release");
+        Ok(0)
+    }
+
+    async fn call_running(&self, _: u64, _: &RemoteProcess) -> Result<(), RecordError> {
+        Ok(())
+    }
+
+    async fn call_ended(&self, _: u64, _: CallEnded) -> Result<(), RecordError> {
+        Ok(())
+    }
+}
