@@ -5,7 +5,7 @@
 //! what there is of a job only in this process.
 //!
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one plugin's turn,
-//! `recorder` writes down what it does, `reconnect` is what becomes of one that loses the target, `unwind` brings
+//! `recorder` writes down what it does, `redaction` keeps out of that what must not be shown, `reconnect` is what becomes of one that loses the target, `unwind` brings
 //! back what ran before, `removal` removes what is no longer kept, `lease` keeps other deployers out, `outage`
 //! measures how long callers had no answer. `host` is what they all work with.
 //!
@@ -21,6 +21,7 @@ mod outage;
 mod phases;
 mod reconnect;
 mod recorder;
+mod redaction;
 mod registering;
 pub mod release;
 mod removal;

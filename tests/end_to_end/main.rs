@@ -8,6 +8,7 @@ mod docker;
 mod failures;
 mod plugins;
 mod recovery;
+mod redaction;
 mod registering;
 mod requests;
 mod retention;
