@@ -328,7 +328,8 @@ async fn a_large_environment_holds_nobody_up() {
     // Gone back to, its values come from the target.
     let small = program.deploy(&deployment(&service, "process", json!({}))).await.completed();
     let back = roll_back(&program, &small).await.completed();
-    let shown = program.get(&format!("/deploy/{}/calls", back.id())).await.1.to_string() + &back.0.to_string();
+    let shown =
+        program.get(&format!("/deploy/{}/calls", back.id())).await.1.to_string() + &back.0.to_string();
     assert!(shown.contains("[env VALUE_") && !shown.contains(&line(7, 400)));
     target.forget(name);
 }

@@ -34,8 +34,9 @@ pub fn seeds(value: &str) -> impl Iterator<Item = ([u8; SEED], usize)> {
     (0..length).step_by(STEP).map_while(seed)
 }
 
-/// What the text around `at` has in common with the value around `mark`, if that is a part that counts.
-pub fn around(text: &str, at: usize, value: &str, mark: usize) -> Option<Range<usize>> {
+/// What the text around `at` has in common with the value around `mark`, if that is a part that counts. Before `at`
+/// no more than `most_before` bytes are looked at.
+pub fn around(text: &str, at: usize, value: &str, mark: usize, most_before: usize) -> Option<Range<usize>> {
     let (before, after) = text.as_bytes().split_at_checked(at)?;
     let (value_before, value_after) = value.as_bytes().split_at_checked(mark)?;
     let back = |most: usize| {
@@ -51,7 +52,7 @@ pub fn around(text: &str, at: usize, value: &str, mark: usize) -> Option<Range<u
     if near_back + near_on < SHORTEST || !is_telling(value, mark - near_back..mark + near_on) {
         return None;
     }
-    let (mut from, mut to) = (mark - back(usize::MAX), mark + on(usize::MAX));
+    let (mut from, mut to) = (mark - back(most_before), mark + on(usize::MAX));
     // Whole characters of the value are whole characters of the text.
     while !value.is_char_boundary(from) {
         from += 1;
@@ -88,7 +89,7 @@ mod tests {
         let seeds: Vec<_> = seeds(value).collect();
         let here = |at: usize| seeds.iter().filter(move |(seed, _)| text.as_bytes()[at..].starts_with(seed));
         let mut places = (0..text.len()).flat_map(|at| here(at).map(move |(_, mark)| (at, *mark)));
-        let found = places.find_map(|(at, mark)| around(text, at, value, mark));
+        let found = places.find_map(|(at, mark)| around(text, at, value, mark, usize::MAX));
         assert_eq!(found, expect, "{text}");
     }
 

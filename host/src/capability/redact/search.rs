@@ -1,4 +1,6 @@
-//! Finds values in a text, in one pass: all of them, their lines and the marks in long ones are in one automaton.
+//! Finds values in a text: one automaton has all of them and their lines, and another one the marks in long ones.
+//! They are two, because the states of the first would nearly all be findings of the second, which makes it slow to
+//! build.
 //!
 //! The work is linear in the text: at each place there is what ends there, and for a mark a look at the few values
 //! that have the same bytes at one of theirs.
@@ -29,17 +31,14 @@ pub struct Pattern {
 pub struct Search {
     /// By their texts, each once.
     patterns: Vec<Pattern>,
-    automaton: AhoCorasick,
-    /// What the automaton's findings are.
-    findings: Vec<Finding>,
+    /// Finds the patterns, by their places among them.
+    whole: AhoCorasick,
+    /// Finds the seeds, by the places of their marks.
+    seeds: AhoCorasick,
+    /// For each seed.
+    marks: Vec<Vec<Mark>>,
     /// Texts that stay whole.
     spared: Vec<String>,
-}
-
-enum Finding {
-    Pattern(usize),
-    /// The bytes at a mark of these values.
-    Marks(Vec<Mark>),
 }
 
 /// A place in a text where a value is, or a part of one.
@@ -66,14 +65,9 @@ impl Search {
             }
         }
         let (seeds, marks): (Vec<_>, Vec<_>) = marks.into_iter().unzip();
-        let texts = patterns.iter().map(|pattern| pattern.text.as_bytes());
-        let automaton = AhoCorasick::builder()
-            // The others take much more memory, or time.
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
-            .build(texts.chain(seeds.iter().map(<[u8; parts::SEED]>::as_slice)))?;
-        let findings =
-            (0..patterns.len()).map(Finding::Pattern).chain(marks.into_iter().map(Finding::Marks)).collect();
-        Ok(Self { patterns, automaton, findings, spared })
+        let whole = automaton(patterns.iter().map(|pattern| pattern.text.as_bytes()))?;
+        let seeds = automaton(seeds.iter().map(<[u8; parts::SEED]>::as_slice))?;
+        Ok(Self { patterns, whole, seeds, marks, spared })
     }
 
     pub fn label(&self, span: &Span) -> &str {
@@ -83,36 +77,44 @@ impl Search {
     /// Where values are, from the text's beginning to its end; no two overlap. `cut` is whether the text was cut
     /// off.
     pub fn spans(&self, text: &str, cut: bool) -> Vec<Span> {
-        let mut spans = Vec::new();
-        // How far each value's parts were found.
-        let mut reached: HashMap<usize, usize> = HashMap::new();
-        for found in self.automaton.find_overlapping_iter(text) {
-            match self.findings.get(found.pattern().as_usize()) {
-                Some(Finding::Pattern(pattern)) => {
-                    spans.push(Span { range: found.range(), pattern: *pattern, is_whole: true });
-                }
-                Some(Finding::Marks(marks)) => {
-                    let at = found.start();
-                    let unseen = |mark: &&Mark| reached.get(&mark.value).is_none_or(|reached| *reached <= at);
-                    let parts = marks.iter().filter(unseen).filter_map(|mark| {
-                        let value = self.patterns.get(mark.value)?.text.as_str();
-                        let range = parts::around(text, at, value, mark.at)?;
-                        let is_secret = !self.is_spared(text, &range);
-                        is_secret.then_some(Span { range, pattern: mark.value, is_whole: false })
-                    });
-                    let parts: Vec<Span> = parts.collect();
-                    for part in parts {
-                        reached.insert(part.pattern, part.range.end);
-                        spans.push(part);
-                    }
-                }
-                None => {}
-            }
-        }
+        let whole = self.whole.find_overlapping_iter(text);
+        let whole = whole.map(|found| (found.range(), found.pattern().as_usize()));
+        let mut spans: Vec<Span> =
+            whole.map(|(range, pattern)| Span { range, pattern, is_whole: true }).collect();
+        self.add_parts(text, &mut spans);
         if cut {
             spans.extend(self.beginnings(text));
         }
         joined(spans)
+    }
+
+    fn add_parts(&self, text: &str, spans: &mut Vec<Span>) {
+        if self.marks.is_empty() {
+            return;
+        }
+        // How far each value's parts were found.
+        let mut reached: HashMap<usize, usize> = HashMap::new();
+        for found in self.seeds.find_overlapping_iter(text) {
+            let (at, marks) = (found.start(), self.marks.get(found.pattern().as_usize()));
+            let before = spans.len();
+            for mark in marks.into_iter().flatten() {
+                // Inside of a part that was found, no other is looked for, but by which it may go on.
+                let most_before = match reached.get(&mark.value).map_or(0, |end| end.saturating_sub(at)) {
+                    0 => usize::MAX,
+                    1..parts::SHORTEST => parts::SHORTEST,
+                    _ => continue,
+                };
+                let value = self.patterns.get(mark.value).map_or("", |pattern| &pattern.text);
+                let range = parts::around(text, at, value, mark.at, most_before);
+                if let Some(range) = range.filter(|range| !self.is_spared(text, range)) {
+                    spans.push(Span { range, pattern: mark.value, is_whole: false });
+                }
+            }
+            for part in spans.iter().skip(before) {
+                let reached = reached.entry(part.pattern).or_default();
+                *reached = part.range.end.max(*reached);
+            }
+        }
     }
 
     fn is_spared(&self, text: &str, part: &Range<usize>) -> bool {
@@ -142,6 +144,11 @@ impl Search {
             is_secret.then_some(Span { range, pattern, is_whole: false })
         })
     }
+}
+
+fn automaton<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Result<AhoCorasick, BuildError> {
+    // The other kinds take much more memory, or time.
+    AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(texts)
 }
 
 /// Spans that overlap are one, which is called by the longest of them.
