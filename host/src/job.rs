@@ -6,11 +6,11 @@
 //! job only in this process.
 //!
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one plugin's turn,
-//! `recorder` writes down what it does, `reconnect` is what becomes of one that loses the target, `precheck` looks
-//! before anything is stopped, `unwind` brings back what ran before, `removal` removes what is no longer kept, `lease`
-//! keeps other deployers out, `records` is what the target itself says of a service's releases, `takeover` is what a
-//! job does there for other deployers and for itself, `outage` measures how long callers had no answer. `host` is what
-//! they all work with.
+//! `recorder` writes down what it does, `redaction` keeps out of that what must not be shown, `reconnect` is what
+//! becomes of one that loses the target, `precheck` looks before anything is stopped, `unwind` brings back what ran
+//! before, `removal` removes what is no longer kept, `lease` keeps other deployers out, `records` is what the target
+//! itself says of a service's releases, `takeover` is what a job does there for other deployers and for itself, `outage`
+//! measures how long callers had no answer. `host` is what they all work with.
 //!
 //! `state` says which states there are, `aftermath` what runs after a job that did not complete, `outcome` judges that
 //! by what was seen, `release` chooses what to go back to, `promise` says whether that can be done (`looking` asks),
@@ -35,6 +35,7 @@ mod reconcile;
 mod reconnect;
 mod recorder;
 mod records;
+mod redaction;
 mod registering;
 pub mod release;
 mod removal;

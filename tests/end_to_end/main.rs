@@ -12,6 +12,7 @@ mod full_disk;
 mod plugins;
 mod promises;
 mod recovery;
+mod redaction;
 mod registering;
 mod requests;
 mod retention;

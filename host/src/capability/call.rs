@@ -40,7 +40,6 @@ impl HasData for HasHost {
 /// One call of a plugin's function, for as long as it takes.
 pub struct Step {
     pub(super) context: StepContext,
-    pub(super) redactor: Redactor,
     pub(super) log: LogQueue,
     pub(super) stop: Stop,
     progress: Mutex<Progress>,
@@ -116,9 +115,9 @@ impl Stop {
 }
 
 impl Host {
-    pub fn working(context: StepContext, redactor: Redactor, log: LogQueue, stop: Stop) -> Self {
+    pub fn working(context: StepContext, log: LogQueue, stop: Stop) -> Self {
         let progress = Mutex::default();
-        Self::Working(Box::new(Step { context, redactor, log, stop, progress }))
+        Self::Working(Box::new(Step { context, log, stop, progress }))
     }
 
     /// Makes a call: granted, on record before it acts, and on record when it ended.
@@ -177,7 +176,11 @@ impl Step {
         // What the plugin said before the call stands before it in the record.
         self.log.flush().await;
         let function = call.function();
-        let intent = Intent { function: function.into(), arguments: self.redacted(arguments), effect };
+        let intent = Intent {
+            function: function.into(),
+            arguments: self.context.redactor.redact_value(arguments),
+            effect,
+        };
         let id = self.recorded(context.recorder.call_started(intent).await)?;
 
         self.stop.set_doing(Some(function));
@@ -185,17 +188,15 @@ impl Step {
         let result = self.until_stopped(call, action(self, id)).await;
         self.stop.set_doing(None);
 
-        let result = result.map_err(|error| self.redacted_error(error));
         let mut ended =
             CallEnded { error: None, exit: None, output_tail: String::new(), duration: begun.elapsed() };
         let answer = match result {
             Ok(made) => {
-                ended.exit = made.exit;
-                ended.output_tail = tail(&self.redactor.redact(&made.output));
+                (ended.exit, ended.output_tail) = self.shown(made.exit, made.output).await;
                 Ok(made.answer)
             }
             Err(error) => {
-                ended.error = Some(error.seen.clone());
+                ended.error = Some(self.context.redactor.redact(&error.seen).into_owned());
                 Err(error)
             }
         };
@@ -270,19 +271,12 @@ impl Step {
         Ok(())
     }
 
-    fn redacted(&self, value: Value) -> Value {
-        match value {
-            Value::String(text) => Value::String(self.redactor.redact_string(text)),
-            Value::Array(items) => items.into_iter().map(|item| self.redacted(item)).collect(),
-            Value::Object(fields) => {
-                fields.into_iter().map(|(name, field)| (name, self.redacted(field))).collect()
-            }
-            other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
-        }
-    }
-
-    fn redacted_error(&self, error: Error) -> Error {
-        redacted_error(&self.redactor, error)
+    /// How a call ended and what it said, for the record. The plugin gets what is there, byte for byte.
+    async fn shown(&self, exit: Option<String>, output: String) -> (Option<String>, String) {
+        let (redactor, bytes) = (&self.context.redactor, output.len());
+        let exit = exit.map(|exit| redactor.redact_string(exit));
+        let tail = redactor.apart(bytes, move |redactor| tail(&redactor.redact(&output))).await;
+        (exit, tail)
     }
 }
 

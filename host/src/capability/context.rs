@@ -10,6 +10,7 @@ use super::folder::ServiceFolder;
 use super::grant::Grants;
 use super::http::HttpClient;
 use super::record::Recorder;
+use super::redact::Redactor;
 use crate::ssh::Ssh;
 use crate::stage::Plugin;
 
@@ -21,9 +22,8 @@ pub struct StepContext {
     /// The pipeline's file as people write it, for messages: `pipelines/default.toml`.
     pub pipeline_file: String,
     pub limits: Limits,
-    /// Texts that are no secrets even where a variable has them, or a part of them, for a value: the
-    /// service's name, the release's paths.
-    pub public: Vec<String>,
+    /// Takes out of what is recorded what the job must not show. What the plugin gets is not changed.
+    pub redactor: Redactor,
     /// What an upload sends from, and what the plugin sees as `/service` where it has `service.read`.
     pub service_dir: Option<ServiceFolder>,
     pub ssh: Ssh,

@@ -144,24 +144,18 @@ async fn send(step: &Step, request: Request) -> Result<Made<Result<Response, Fai
     };
     let limit = Duration::from_millis(request.timeout_ms.max(1).into()).min(LONGEST);
     match tokio::time::timeout(limit, sending).await {
-        Ok(Ok(answer)) => Ok(answered(step, answer)),
+        Ok(Ok(answer)) => Ok(answered(answer)),
         Ok(Err(Trouble::Refused)) => Ok(failed(Failure::Refused, "connection refused")),
         Ok(Err(Trouble::TimedOut)) | Err(_) => Ok(failed(Failure::TimedOut, "timed out")),
-        Ok(Err(Trouble::Broken(how))) => {
-            let how = step.redactor.redact_string(how);
-            Ok(failed(Failure::Broken(how.clone()), &how))
-        }
+        Ok(Err(Trouble::Broken(how))) => Ok(failed(Failure::Broken(how.clone()), &how)),
         Ok(Err(Trouble::Unavailable(error))) => {
             Err(super::target::ssh_error("reach the target's loopback", &error))
         }
     }
 }
 
-fn answered(step: &Step, answer: Answer) -> Made<Result<Response, Failure>> {
+fn answered(answer: Answer) -> Made<Result<Response, Failure>> {
     let Answer { status, headers, body } = answer;
-    let headers =
-        headers.into_iter().map(|(name, value)| (name, step.redactor.redact_string(value))).collect();
-    let body = step.redactor.redact_bytes(body);
     let output = String::from_utf8_lossy(&body).into_owned();
     Made { answer: Ok(Response { status, headers, body }), exit: Some(status.to_string()), output }
 }

@@ -17,6 +17,8 @@ const WAITING: usize = 4096;
 const MOST: u64 = 20_000;
 /// Bytes of one line.
 const LONGEST: usize = 4096;
+/// Bytes of a line that are looked at: values that are taken out of it make it shorter.
+const LOOKED_AT: usize = 64 << 10;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -63,7 +65,14 @@ impl LogQueue {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let line = cut(&self.redactor.redact(line)).to_owned();
+        let looked_at = cut(line, LOOKED_AT);
+        // A line that is so long was cut here, or by who had it.
+        let redacted = if line.len() < LONGEST {
+            self.redactor.redact(looked_at)
+        } else {
+            self.redactor.redact_cut(looked_at)
+        };
+        let line = cut(&redacted, LONGEST).to_owned();
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(Item::Line(level, source, line))
         {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -106,15 +115,8 @@ async fn record(
     }
 }
 
-fn cut(line: &str) -> &str {
-    if line.len() <= LONGEST {
-        return line;
-    }
-    let mut end = LONGEST;
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    line.get(..end).unwrap_or_default()
+fn cut(line: &str, bytes: usize) -> &str {
+    line.get(..line.floor_char_boundary(bytes)).unwrap_or_default()
 }
 
 impl log::Host for Host {

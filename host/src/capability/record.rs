@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::ssh::RemoteProcess;
 
-/// Keeps what one step does. All texts that reach it are redacted already.
+/// Keeps what one step does. All texts that reach it are redacted already; what the plugin gets is not.
 ///
 /// An error from any of these ends the step: what cannot be recorded is not done.
 #[async_trait]

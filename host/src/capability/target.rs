@@ -46,7 +46,7 @@ impl target::Host for Host {
                 let content = step.context.ssh.read_file(&path, LARGEST_FILE).await;
                 let content = content.map_err(|error| ssh_error(&format!("read {path}"), &error))?;
                 let output = format!("{} bytes", content.len());
-                Ok(Made { answer: step.redactor.redact_bytes(content), exit: None, output })
+                Ok(Made { answer: content, exit: None, output })
             })
         })
         .await
@@ -189,12 +189,11 @@ async fn run(step: &Step, id: u64, command: Command) -> Result<Made<Output>, Err
         },
         _ => ssh_error(&format!("run `{}`", remote.shown()), &error),
     })?;
-    let (exit, shown) = match output.exit {
+    let ssh::Output { exit, stdout, stderr, duration: _ } = output;
+    let (exit, shown) = match exit {
         ssh::Exit::Code(code) => (Exit::Code(code), format!("exit status {code}")),
         ssh::Exit::Signal(name) => (Exit::Signal(name.clone()), format!("SIG{name}")),
     };
-    let stdout = step.redactor.redact_string(output.stdout);
-    let stderr = step.redactor.redact_string(output.stderr);
     let said = if stderr.trim().is_empty() { stdout.clone() } else { format!("{stdout}{stderr}") };
     Ok(Made { answer: Output { exit, stdout, stderr }, exit: Some(shown), output: said })
 }

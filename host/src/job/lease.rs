@@ -191,7 +191,8 @@ impl Runner {
 
     async fn log(&self, level: Level, line: &str) -> Result<(), JournalError> {
         let phase = self.job.state.phase().unwrap_or(Phase::Validation);
-        super::recorder::say(&*self.host.journal, &self.job.id, phase, level, line).await
+        let line = self.redactor.redact(line);
+        super::recorder::say(&*self.host.journal, &self.job.id, phase, level, &line).await
     }
 }
 

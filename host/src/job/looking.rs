@@ -13,7 +13,8 @@ use super::host::Host;
 use super::promise::{self, Availability, Because, Candidate, NoRollback, OnTarget};
 use super::state::Phase;
 use crate::capability::{
-    Amount, CallEnded, EnvironmentSource, Intent, Level, Limits, RecordError, Recorder, Source, StepContext,
+    Amount, CallEnded, EnvironmentSource, Intent, Level, Limits, RecordError, Recorder, Redactor, Source,
+    StepContext,
 };
 use crate::journal::{JournalError, ReleaseRecord};
 use crate::pipeline::{Plan, PlannedStep};
@@ -136,13 +137,11 @@ async fn inspect(
     let artifact: Artifact =
         release.artifact.as_ref().and_then(flow::value).ok_or("what was built of it is not on record")?;
     let deployment = flow::of_release(&host.root, release, &release.job, &planned.settings);
-    let public =
-        [&release.service, &release.method, &deployment.layout.files, &deployment.layout.environment];
-    let context = context(host, planned, plugin.clone(), public.map(Clone::clone).to_vec());
+    let context = context(host, planned, plugin.clone());
     host.stage.inspect(context, &deployment, &artifact).await.map_err(|error| error.into_error().seen)
 }
 
-fn context(host: &Host, planned: &PlannedStep, plugin: Arc<Plugin>, public: Vec<String>) -> StepContext {
+fn context(host: &Host, planned: &PlannedStep, plugin: Arc<Plugin>) -> StepContext {
     StepContext {
         plugin,
         grants: planned.grants.iter().copied().collect(),
@@ -151,7 +150,8 @@ fn context(host: &Host, planned: &PlannedStep, plugin: Arc<Plugin>, public: Vec<
             memory_bytes: u64::from(planned.memory_mib) << 20,
             timeout: planned.timeout.min(LIMIT),
         },
-        public,
+        // No value is at hand, and no text of what the plugin sees is recorded.
+        redactor: Redactor::default(),
         service_dir: None,
         ssh: host.ssh.clone(),
         http: host.http.clone(),

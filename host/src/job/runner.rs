@@ -2,7 +2,7 @@
 //! and what the journal already has as done is not done again. So a first run and one that goes on after a
 //! crash are the same code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -42,7 +42,10 @@ pub(super) struct Runner {
     /// From Start on, where something ran before.
     pub watch: Option<outage::Watch>,
     pub environment: EnvironmentSource,
+    /// Takes out of what is recorded what must not be shown.
     pub redactor: Redactor,
+    /// The releases whose environments were read from the target for it.
+    pub revealed: BTreeSet<String>,
     pub release: ReleaseRecord,
     /// The service's folder, as it was when the job was accepted; or why it is not.
     pub folder: Result<ServiceFolder, FolderError>,
@@ -196,7 +199,7 @@ impl Runner {
             )),
             None => EnvironmentSource::OnTarget,
         };
-        let redactor = Redactor::new(&environment);
+        let redactor = Runner::first_redactor(&host, &job, &plan, &environment).await;
         let plugins = host.catalog.snapshot().await;
         let resumed = job.started_at.is_some();
         let folder = ServiceFolder::open_marked(
@@ -217,6 +220,7 @@ impl Runner {
             watch: None,
             environment,
             redactor,
+            revealed: BTreeSet::new(),
             release,
             folder,
             seen: None,
@@ -437,6 +441,9 @@ impl Runner {
     }
 
     pub(super) async fn advance(&mut self, event: JobEvent) -> Result<(), JournalError> {
+        if let Some(error) = self.job.error.take() {
+            self.job.error = Some(self.redacted_failure(error).await);
+        }
         match state::next(&self.job.state, &event) {
             Ok(state) => self.job.state = state,
             // The record must stay true, so the state stays; the defect is said where it can be seen.
@@ -460,6 +467,7 @@ impl Runner {
     }
 
     pub(super) async fn set_phase(&mut self, update: PhaseUpdate) -> Result<(), JournalError> {
+        let update = self.redacted_update(update).await;
         self.host.journal.set_phase(&self.job.id, &update).await?;
         if let Some(record) = self.job.phases.iter_mut().find(|record| record.phase == update.phase) {
             record.status = update.status;

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::flow;
 use super::lease::Hold;
 use super::recorder::JournalRecorder;
+use super::redaction::Answer;
 use super::runner::{Runner, Stop, fail};
 use super::state::{JobState, Phase};
-use crate::capability::{EnvironmentSource, Limits};
+use crate::capability::{EnvironmentSource, Limits, Redactor};
 use crate::journal::{Failure, Fault, JournalError, StepRecord, StepStart};
 use crate::pipeline::PlannedStep;
 use crate::stage::{Deployment, Instance, Plugin, Stage, StepContext, StepError};
@@ -67,7 +68,7 @@ impl Runner {
         call: impl Fn(Stage, StepContext) -> F,
     ) -> Result<T, Stop>
     where
-        T: Serialize + DeserializeOwned,
+        T: Answer + Serialize + DeserializeOwned + Send + 'static,
         F: Future<Output = Result<T, StepError>> + Send,
     {
         self.settled_step(key, planned, function, |_| true, call).await
@@ -84,7 +85,7 @@ impl Runner {
         call: impl Fn(Stage, StepContext) -> F,
     ) -> Result<T, Stop>
     where
-        T: Serialize + DeserializeOwned,
+        T: Answer + Serialize + DeserializeOwned + Send + 'static,
         F: Future<Output = Result<T, StepError>> + Send,
     {
         let earlier = |step: &&StepRecord| step.step == key && step.function == function;
@@ -132,13 +133,14 @@ impl Runner {
         call: &impl Fn(Stage, StepContext) -> F,
     ) -> Result<Turn<T>, Stop>
     where
-        T: Serialize + DeserializeOwned,
+        T: Answer + Serialize + DeserializeOwned + Send + 'static,
         F: Future<Output = Result<T, StepError>> + Send,
     {
         if self.live.cancel.is_cancelled() && !self.unwinding() {
             return Err(Stop::Cancelled);
         }
         self.settle_leftovers(key).await?;
+        self.know_environments().await?;
         let Some(plugin) = self.plugins.plugin(&planned.plugin).cloned() else {
             return Err(fail(
                 Fault::Plugin,
@@ -165,6 +167,11 @@ impl Runner {
         ));
         let context = self.context(plugin, planned, recorder.clone());
         let outcome = recorder.flushing(call(self.host.stage.clone(), context)).await?;
+        let outcome = match outcome {
+            // How much an answer holds is not known before it is looked at.
+            Ok(value) => Ok(self.redactor.apart(usize::MAX, move |redactor| value.redacted(redactor)).await),
+            Err(error) => Err(error),
+        };
         match outcome {
             Ok(value) if settles(&value) => {
                 self.host.journal.step_ended(id, Ok(&json!(value))).await?;
@@ -187,7 +194,7 @@ impl Runner {
             grants: planned.grants.iter().copied().collect(),
             pipeline_file: planned.pipeline.clone(),
             limits: Limits { memory_bytes: u64::from(planned.memory_mib) << 20, timeout: planned.timeout },
-            public: self.public(),
+            redactor: self.redactor.clone(),
             service_dir: self.folder.as_ref().ok().cloned(),
             ssh: self.hold.as_ref().map_or(&self.host.ssh, |hold| &hold.ssh).clone(),
             http: self.host.http.clone(),
@@ -217,7 +224,7 @@ impl Runner {
             return Err(JournalError::Unrecorded(error.to_string()));
         }
         let cancelled = error.is_cancelled();
-        let failure = flow::failure(&planned.plugin, error.into_error());
+        let failure = self.redacted_failure(flow::failure(&planned.plugin, error.into_error())).await;
         self.host.journal.step_ended(id, Err(&failure)).await?;
         Ok(match self.taken_over_by() {
             Some(holder) => Stop::TakenOver(holder),
@@ -245,17 +252,6 @@ impl Runner {
         matches!(self.job.state, JobState::Unwinding(_))
     }
 
-    /// What a release is called, and where it lives.
-    pub(in crate::job) fn public(&self) -> Vec<String> {
-        let mut texts = vec![self.job.service.clone(), self.job.method.clone(), self.job.id.clone()];
-        let previous = self.job.previous.as_ref().map(|previous| previous.id.as_str());
-        for release in [Some(self.job.release.as_str()), previous].into_iter().flatten() {
-            let layout = flow::layout(&self.host.root, &self.job.service, release);
-            texts.extend([layout.files, layout.environment]);
-        }
-        texts
-    }
-
     /// `current` points at the live release, and changes in one step.
     pub(in crate::job) async fn switch_current(&self, hold: &Hold) -> Result<(), String> {
         let layout = flow::layout(&self.host.root, &self.job.service, &self.job.release);
@@ -267,7 +263,12 @@ impl Runner {
     /// The instance's last log lines, as well as they can be had.
     pub(in crate::job) async fn last_words(&self, instance: &Instance) -> Vec<String> {
         match self.host.run_reading(&instance.last_words, Duration::from_secs(20)).await {
-            Ok(text) => text.lines().map(|line| self.redactor.redact(line).into_owned()).collect(),
+            // As a whole: a value may have several lines.
+            Ok(text) => {
+                let redacted = move |redactor: &Redactor| redactor.redact_string(text);
+                let text = self.redactor.apart(usize::MAX, redacted).await;
+                text.lines().map(str::to_owned).collect()
+            }
             Err(error) => vec![format!("(its log could not be read: {error})")],
         }
     }

@@ -24,6 +24,7 @@ pub struct PipelineFile {
     pub timeouts: Timeouts,
     pub limits: BTreeMap<String, Limits>,
     pub retention: Retention,
+    pub environment: Environment,
     #[serde(skip)]
     pub name: String,
     #[serde(skip)]
@@ -83,6 +84,13 @@ pub struct Limits {
 pub struct Retention {
     pub days: Option<Days>,
     pub storage: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Environment {
+    /// The names of variables whose values are no secrets.
+    pub public: Option<Vec<Spanned<String>>>,
 }
 
 /// A number of whole days, which may be none.

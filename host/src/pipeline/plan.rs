@@ -29,6 +29,9 @@ pub struct Plan {
     /// Plans that are older than this setting keep by the default.
     #[serde(default)]
     pub keep: Keep,
+    /// The variables whose values are no secrets.
+    #[serde(default)]
+    pub public: BTreeSet<String>,
 }
 
 /// Which releases are kept besides the one that runs and the one before it.
@@ -112,6 +115,7 @@ pub(super) fn plan(
     plugins: &impl Available,
 ) -> Result<Plan, PipelineError> {
     let mut problems = unknown_names(own, plugins);
+    problems.extend([base, own].into_iter().flat_map(not_names));
     let mut steps = Vec::new();
     let job_timeout = own.timeouts.job.or(base.timeouts.job).map_or(JOB_TIMEOUT, |span| span.0);
     let mut phase_timeouts = Vec::new();
@@ -137,7 +141,7 @@ pub(super) fn plan(
     let mut said = BTreeSet::new();
     problems.retain(|problem| said.insert(problem.to_string()));
     if problems.is_empty() {
-        Ok(Plan { job_timeout, phase_timeouts, steps, keep: keep(base, own) })
+        Ok(Plan { job_timeout, phase_timeouts, steps, keep: keep(base, own), public: public(base, own) })
     } else {
         Err(PipelineError(problems))
     }
@@ -150,6 +154,26 @@ fn keep(base: &PipelineFile, own: &PipelineFile) -> Keep {
         days: own.days.or(base.days).map_or(default.days, |days| days.0),
         storage_bytes: own.storage.or(base.storage).map_or(default.storage_bytes, |size| size.0),
     }
+}
+
+fn public(base: &PipelineFile, own: &PipelineFile) -> BTreeSet<String> {
+    let names = own.environment.public.as_ref().or(base.environment.public.as_ref());
+    names.into_iter().flatten().map(|name| name.get_ref().clone()).collect()
+}
+
+/// What stands among the public variables and is not a variable's name: a pattern would make others public than
+/// its author has thought of.
+fn not_names(file: &PipelineFile) -> Vec<Problem> {
+    let is_name = |name: &str| {
+        !name.is_empty() && !name.contains(['=', '*', '?', '\0']) && !name.contains(char::is_whitespace)
+    };
+    let names = file.environment.public.iter().flatten();
+    let wrong = names.filter(|name| !is_name(name.get_ref()));
+    let problem = |name: &Spanned<String>| {
+        let message = format!("environment.public has `{}`, which is not a variable's name", name.get_ref());
+        file.problem(Some(name.span()), message, "write each name whole, as in `[\"PORT\", \"LOG_LEVEL\"]`")
+    };
+    wrong.map(problem).collect()
 }
 
 /// The files that a plan is made of, and the one that a step stands in.

@@ -81,6 +81,13 @@ fn what_may_be_wrong_is_named_with_its_place() {
     check("[retention]\ndays = -1\n", &["shop.toml:2: `-1` is no number of days; write it like `7`"]);
     check("[retention]\nstorage = \"2\"\n", &["shop.toml:2: `2` is no size; write it like `500MB`"]);
     check("[retention]\nweeks = 1\n", &["shop.toml:2: unknown field `weeks`, expected `days` or `storage`"]);
+    check("[environment]\npublic = [\"PORT\", \"LOG_LEVEL\"]\n", &[]);
+    check("[environment]\nsecret = []\n", &["shop.toml:2: unknown field `secret`, expected `public`"]);
+    check("[environment]\npublic = \"PORT\"\n", &["shop.toml:2: invalid type: string \"PORT\""]);
+    check(
+        "[environment]\npublic = [\"PORT\",\n\"LOG_*\", \"A=b\", \"\"]\n",
+        &["shop.toml:3: environment.public has `LOG_*`, which is not a variable's name", "`A=b`", "``"],
+    );
     check("[phase]\n", &["shop.toml:1: unknown field `phase`"]);
     check("[phases\n", &["shop.toml:1: "]);
     check("[settings.docker]\nmemory = 1\n[phases]\nverify = [\"x\"]\n", &["shop.toml:2", "shop.toml:4"]);
@@ -119,6 +126,24 @@ fn retention_is_laid_over_key_by_key() {
     check("", 7, 2_000_000_000);
     check("[retention]\ndays = 30\n", 30, 2_000_000_000);
     check("[retention]\nstorage = \"500MB\"\n", 7, 500_000_000);
+}
+
+#[test]
+fn what_is_public_is_replaced() {
+    let base = read("default.toml", &format!("{}\n[environment]\npublic = [\"LOG_LEVEL\"]\n", base().text));
+    let check = |own: &str, expect: &[&str]| {
+        let plan = plan(&base, &read("shop.toml", own), "docker", &Shelf).unwrap();
+        assert_eq!(plan.public.iter().map(String::as_str).collect::<Vec<_>>(), expect, "{own}");
+    };
+    check("", &["LOG_LEVEL"]);
+    check("[environment]\n", &["LOG_LEVEL"]);
+    check("[environment]\npublic = [\"PORT\", \"APP_MODULE\"]\n", &["APP_MODULE", "PORT"]);
+    check("[environment]\npublic = []\n", &[]);
+    // A plan of an older version has none.
+    let mut old =
+        serde_json::to_value(plan(&base, &PipelineFile::default(), "docker", &Shelf).unwrap()).unwrap();
+    old.as_object_mut().unwrap().remove("public");
+    assert!(serde_json::from_value::<super::Plan>(old).unwrap().public.is_empty());
 }
 
 #[test]

@@ -37,16 +37,13 @@ impl Stage {
         T: Send,
         F: for<'s> FnOnce(&'s mut Store<State>, &'s Component) -> BoxFuture<'s, Answer<T>> + Send,
     {
-        let mut redactor = Redactor::new(&step.environment).sparing(&step.public);
-        if let Some(token) = step.registry.as_ref().and_then(|registry| registry.token.as_ref()) {
-            redactor = redactor.and("[registry token]", token.expose());
-        }
+        let redactor = step.redactor.clone();
         let stop = Stop::under(&step.cancel);
         let log = LogQueue::new(step.recorder.clone(), redactor.clone(), stop.clone());
         let captured = Captured::new(log.clone());
         let (limits, plugin) = (step.limits, step.plugin.clone());
         let service = step.service_dir.clone().filter(|_| step.grants.has(Grant::ServiceRead));
-        let host = Host::working(step, redactor.clone(), log.clone(), stop.clone());
+        let host = Host::working(step, log.clone(), stop.clone());
         let mut store =
             store(self, host, limits.memory_bytes, service.as_ref(), &captured).map_err(|error| {
                 StepFailure::Unready(format!("the service's folder cannot be opened: {error}"))

@@ -14,12 +14,17 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// The text as it is.
-    pub fn of(text: &'a str) -> Self {
+    fn of(text: &'a str) -> Self {
         Self { text: Cow::Borrowed(text), origins: None }
     }
 
+    /// The text with so many layers of escapes undone; none when there are not so many.
+    pub fn below(text: &'a str, layers: usize) -> Option<Self> {
+        (0..layers).try_fold(Self::of(text), |view, _| view.unescaped())
+    }
+
     /// With one layer of escapes undone; none when there is none.
-    pub fn unescaped(&self) -> Option<View<'a>> {
+    fn unescaped(&self) -> Option<View<'a>> {
         if !self.text.contains('\\') {
             return None;
         }
@@ -84,7 +89,8 @@ fn bytes(text: &str) -> Option<(char, usize)> {
 /// `\u00e9`, `\ud83d\ude00` or `\u{e9}`.
 fn unicode(text: &str) -> Option<(char, usize)> {
     if let Some(braced) = text.strip_prefix("\\u{") {
-        let length = braced.find('}').filter(|length| (1..=6).contains(length))?;
+        // No further than it can be: a text may have many that do not end.
+        let length = braced.bytes().take(7).position(|byte| byte == b'}').filter(|length| *length > 0)?;
         return Some((char::from_u32(digits(braced, 0, length)?)?, 4 + length));
     }
     let first = digits(text, 2, 4)?;

@@ -26,6 +26,8 @@ fn release(standing: Standing) -> ReleaseRecord {
         plan: None,
         created_at: now(),
         promoted_at: None,
+        promoted_by: None,
+        origin: None,
     }
 }
 
@@ -45,6 +47,7 @@ fn plan(steps: &[(Phase, &str)]) -> Plan {
         phase_timeouts: vec![],
         steps: steps.iter().map(step).collect(),
         keep: Default::default(),
+        public: Default::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::fixture::{Remembered, Told, context, deployment, granted, held, plugin, stage};
+use super::fixture::{Remembered, Told, context, deployment, granted, hiding, plugin, stage};
 use crate::capability::{Amount, Grant, Level, Source};
 use crate::stage::{
     Artifact, Fault, Instance, Occasion, Outcome, Publication, Release, Severity, StepContext, StepError,
@@ -101,7 +101,7 @@ async fn looking_changes_nothing() {
 #[tokio::test]
 async fn what_it_says_is_kept_in_order_and_without_secrets() {
     let recorder = Remembered::new();
-    let context = StepContext { environment: held(&[("TOKEN", "s3cr3t-1")]), ..context(&recorder).await };
+    let context = hiding(context(&recorder).await, &[("TOKEN", "s3cr3t-1")]);
     found(context, "say", "the token is s3cr3t-1").await.unwrap();
     // What has no line's end comes out at the call's end.
     assert_eq!(
@@ -124,7 +124,7 @@ async fn what_it_says_is_kept_in_order_and_without_secrets() {
 #[tokio::test]
 async fn its_own_error_is_passed_on_without_secrets() {
     let recorder = Remembered::new();
-    let context = StepContext { environment: held(&[("TOKEN", "s3cr3t-1")]), ..context(&recorder).await };
+    let context = hiding(context(&recorder).await, &[("TOKEN", "s3cr3t-1")]);
     let error = found(context, "fail", "s3cr3t-1 was wrong").await.unwrap_err();
     assert_eq!((error.plugin.as_str(), error.function), ("naughty", "validate"));
     let told = error.into_error();

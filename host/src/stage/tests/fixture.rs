@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::capability::{
-    Amount, CallEnded, EnvironmentSource, Grant, HttpClient, Intent, Level, Limits, RecordError, Recorder,
-    Secret, Source,
+    Amount, CallEnded, EnvironmentSource, Grant, Hidden, HttpClient, Intent, Level, Limits, RecordError,
+    Recorder, Redactor, Secret, Source,
 };
 use crate::ssh::{Credentials, RemoteProcess, Ssh};
 use crate::stage::{Catalog, Deployment, Layout, Plugin, Stage, StepContext};
@@ -97,7 +97,7 @@ pub async fn context(recorder: &Arc<Remembered>) -> StepContext {
         grants: Default::default(),
         pipeline_file: "pipelines/one.toml".into(),
         limits: Limits { memory_bytes: 64 << 20, timeout: Duration::from_secs(10) },
-        public: Vec::new(),
+        redactor: Redactor::default(),
         service_dir: None,
         ssh: nobody(),
         http: HttpClient::new().unwrap(),
@@ -119,6 +119,12 @@ fn nobody() -> Ssh {
 pub fn held(values: &[(&str, &str)]) -> EnvironmentSource {
     let secrets = values.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value)));
     EnvironmentSource::Held(Arc::new(secrets.collect::<BTreeMap<_, _>>()))
+}
+
+/// A step that has these values, and must not show them.
+pub fn hiding(context: StepContext, values: &[(&str, &str)]) -> StepContext {
+    let hidden = values.iter().map(|(name, value)| Hidden::variable(name, Secret::new(*value)));
+    StepContext { environment: held(values), redactor: Redactor::new(hidden.collect(), vec![]), ..context }
 }
 
 pub fn granted(context: StepContext, grants: &[Grant]) -> StepContext {

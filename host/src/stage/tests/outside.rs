@@ -3,8 +3,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::fixture::{Remembered, context, deployment, granted, held, stage};
-use crate::capability::{EnvironmentSource, Grant, Registry, Secret, ServiceFolder};
+use super::fixture::{Remembered, context, deployment, granted, hiding, stage};
+use crate::capability::{EnvironmentSource, Grant, Hidden, Redactor, Registry, Secret, ServiceFolder};
 use crate::stage::{Fault, StepContext, StepError};
 
 async fn found(context: StepContext, deed: &str, with: &str) -> Result<String, StepError> {
@@ -109,7 +109,7 @@ async fn a_target_that_is_not_there_is_the_targets_fault_and_on_record() {
 async fn placing_records_names_and_no_values() {
     let recorder = Remembered::new();
     let step = granted(context(&recorder).await, &[Grant::Environment]);
-    let step = StepContext { environment: held(&[("SECRET", "s3cr3t-1")]), ..step };
+    let step = hiding(step, &[("SECRET", "s3cr3t-1")]);
     // Nobody is there to write to: what matters is the record.
     found(step.clone(), "place", "/opt/fpai/services/one/env/0001").await.unwrap_err();
     let told = format!("{:?}", recorder.all());
@@ -144,13 +144,13 @@ async fn server(body: &'static str) -> (u16, tokio::task::JoinHandle<String>) {
 }
 
 #[tokio::test]
-async fn an_answer_comes_back_without_secrets_and_is_on_record() {
+async fn an_answer_comes_back_as_it_is_and_is_on_record_without_secrets() {
     let (port, task) = server("the token is s3cr3t-1").await;
     let recorder = Remembered::new();
     let step = granted(context(&recorder).await, &[Grant::HttpNetwork]);
-    let step = StepContext { environment: held(&[("TOKEN", "s3cr3t-1")]), ..step };
+    let step = hiding(step, &[("TOKEN", "s3cr3t-1")]);
     let answer = found(step, "http", &format!("network {port}")).await.unwrap();
-    assert_eq!(answer, "200 the token is [env TOKEN]");
+    assert_eq!(answer, "200 the token is s3cr3t-1");
     assert!(task.await.unwrap().starts_with("GET /health HTTP/1.1\r\n"));
     let calls = recorder.calls();
     let (function, arguments, ended) = calls.first().unwrap();
@@ -174,17 +174,18 @@ async fn nobody_listening_is_an_answer() {
 }
 
 #[tokio::test]
-async fn the_registry_gets_a_token_that_no_plugin_sees() {
+async fn the_registry_gets_a_token_that_is_on_no_record() {
     let (port, task) = server("you sent tok-123456").await;
     let recorder = Remembered::new();
     let step = granted(context(&recorder).await, &[Grant::HttpRegistry]);
     let told = found(step.clone(), "http", "registry").await.unwrap_err().into_error();
     assert!(told.next.contains("--registry"), "{told:?}");
 
-    let registry =
-        Registry { url: format!("http://127.0.0.1:{port}/api/"), token: Some(Secret::new("tok-123456")) };
-    let step = StepContext { registry: Some(registry), ..step };
-    assert_eq!(found(step, "http", "registry").await.unwrap(), "200 you sent [registry token]");
+    let token = Secret::new("tok-123456");
+    let redactor = Redactor::new(vec![Hidden::registry_token(token.clone())], vec![]);
+    let registry = Registry { url: format!("http://127.0.0.1:{port}/api/"), token: Some(token) };
+    let step = StepContext { registry: Some(registry), redactor, ..step };
+    assert_eq!(found(step, "http", "registry").await.unwrap(), "200 you sent tok-123456");
     let seen = task.await.unwrap().to_ascii_lowercase();
     assert!(seen.starts_with("get /api/health http/1.1\r\n"), "{seen}");
     assert!(seen.contains("\r\nauthorization: bearer tok-123456\r\n"), "{seen}");
