@@ -1,24 +1,33 @@
 //! What the host lends to plugins: the contract's imports, each behind a grant and on record. It owns no
 //! connection and no history of its own: `ssh` does the work, a `Recorder` keeps the record.
 
+pub mod boundary;
 mod call;
+mod checks;
 pub mod context;
 pub mod control;
 pub mod environment;
 pub mod grant;
 pub mod http;
+mod instance;
+pub mod limits;
 pub mod log;
+mod path_grant;
+mod reach;
 pub mod record;
 pub mod redact;
 mod service;
 mod target;
 
+pub use boundary::Boundary;
 pub(crate) use call::redacted_error;
-pub use call::{HasHost, Host, Step, Stop, StopCause};
+pub use call::{Exceeded, HasHost, Host, Step, Stop, StopCause};
 pub use context::{Limits, Registry, StepContext};
 pub use environment::{EnvironmentSource, Secret};
 pub use grant::{Grant, Grants, UnknownGrant};
 pub use http::HttpClient;
+pub use instance::{Started, alive, log_tail};
 pub use log::LogQueue;
+pub use path_grant::PathGrant;
 pub use record::{Amount, CallEnded, Effect, Intent, Level, RecordError, Recorder, Source};
 pub use redact::Redactor;

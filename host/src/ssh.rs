@@ -12,6 +12,7 @@ mod kill;
 mod known_hosts;
 mod lease;
 mod lines;
+mod resolve;
 mod run;
 mod sftp;
 mod source;

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::boundary::Boundary;
 use super::environment::{EnvironmentSource, Secret};
 use super::grant::Grants;
 use super::http::HttpClient;
+use super::instance::Started;
 use super::record::Recorder;
 use crate::ssh::Ssh;
 use crate::stage::Plugin;
@@ -24,6 +26,10 @@ pub struct StepContext {
     /// Texts that are no secrets even where a variable has them, or a part of them, for a value: the
     /// service's name, the release's paths.
     pub public: Vec<String>,
+    /// Where on the target its calls reach.
+    pub boundary: Boundary,
+    /// What a verify step looks at.
+    pub started: Option<Started>,
     /// What an upload sends from, and what the plugin sees as `/service` where it has `service.read`.
     pub service_dir: Option<PathBuf>,
     pub ssh: Ssh,

@@ -170,6 +170,14 @@ impl Runner {
             let error = match self.host.ssh.read_file(&path, LARGEST_RECORD).await {
                 Ok(content) => break content,
                 Err(SshError::NotFound { .. }) => return Ok(()),
+                // Written by a build that let a plugin's words be as long as it liked: no reason to deploy nothing more.
+                Err(error @ SshError::TooLarge { .. }) => {
+                    let line = format!(
+                        "{path} cannot be a release's record, and is left alone: {}",
+                        error.problem()
+                    );
+                    return Ok(self.say(&line).await?);
+                }
                 Err(error) => error,
             };
             // The lease was taken just now: a target that does not answer is one that was lost.

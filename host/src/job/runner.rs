@@ -16,7 +16,7 @@ use super::outage;
 use super::registering;
 use super::release;
 use super::state::{self, Aftermath, JobEvent, JobState, Phase, PhaseStatus};
-use crate::capability::{EnvironmentSource, Redactor, Secret};
+use crate::capability::{EnvironmentSource, Redactor, Secret, Started};
 use crate::journal::{
     Failure, Fault, JobKind, JobRecord, JournalError, PhaseUpdate, ReleaseRecord, Standing, StepRecord, now,
 };
@@ -42,6 +42,8 @@ pub(super) struct Runner {
     pub environment: EnvironmentSource,
     pub redactor: Redactor,
     pub release: ReleaseRecord,
+    /// The instance that is being verified, and what may be run to look at it.
+    pub started: Option<Started>,
 }
 
 /// Why a step or a phase did not come to its end.
@@ -152,7 +154,10 @@ impl Runner {
             None => EnvironmentSource::OnTarget,
         };
         let redactor = Redactor::new(&environment);
-        let plugins = host.catalog.snapshot().await;
+        // Those of the job, and of what it may have to bring back.
+        let before = job.previous.as_ref().and_then(|previous| flow::value::<Plan>(previous.plan.as_ref()?));
+        let steps = plan.steps.iter().chain(before.iter().flat_map(|plan| &plan.steps));
+        let plugins = host.catalog.with(&steps.map(|step| step.plugin.clone()).collect()).await;
         let resumed = job.started_at.is_some();
         let turns = done.iter().map(|step| (step.step.clone(), step.id)).collect();
         Ok(Runner {
@@ -169,6 +174,7 @@ impl Runner {
             environment,
             redactor,
             release,
+            started: None,
         })
     }
 

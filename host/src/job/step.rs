@@ -2,7 +2,6 @@
 //! plugin called, and the outcome recorded.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +12,7 @@ use super::lease::Hold;
 use super::recorder::JournalRecorder;
 use super::runner::{Runner, Stop, fail};
 use super::state::{JobState, Phase};
-use crate::capability::{EnvironmentSource, Limits};
+use crate::capability::{self, Boundary, EnvironmentSource, Grants, Limits, Started};
 use crate::journal::{Failure, Fault, JournalError, StepRecord, StepStart};
 use crate::pipeline::PlannedStep;
 use crate::stage::{Deployment, Instance, Plugin, Stage, StepContext, StepError};
@@ -184,7 +183,9 @@ impl Runner {
         let unwinding = self.unwinding();
         StepContext {
             plugin,
-            grants: planned.grants.iter().copied().collect(),
+            grants: granted(planned),
+            boundary: self.boundary(),
+            started: self.started.clone(),
             pipeline_file: planned.pipeline.clone(),
             limits: Limits { memory_bytes: u64::from(planned.memory_mib) << 20, timeout: planned.timeout },
             public: self.public(),
@@ -248,12 +249,56 @@ impl Runner {
             .map_err(|error| format!("could not switch {}/current: {error}", layout.root))
     }
 
-    /// The instance's last log lines, as well as they can be had.
-    pub(in crate::job) async fn last_words(&self, instance: &Instance) -> Vec<String> {
-        match self.host.run_reading(&instance.last_words, Duration::from_secs(20)).await {
-            Ok(text) => text.lines().map(|line| self.redactor.redact(line).into_owned()).collect(),
-            Err(error) => vec![format!("(its log could not be read: {error})")],
+    /// What a step may change on the target: what belongs to this job's release, or to the one before it.
+    fn boundary(&self) -> Boundary {
+        let previous = self.job.previous.as_ref().map(|previous| previous.id.as_str());
+        let releases = [Some(self.job.release.as_str()), previous].into_iter().flatten();
+        let environment =
+            |release: &str| flow::layout(&self.host.root, &self.job.service, release).environment;
+        Boundary::new(&self.host.root, &self.job.service, releases.map(environment))
+    }
+
+    /// The instance's last log lines, as well as they can be had: read like a call of the verify step's, under the
+    /// grants of the plugin that started it.
+    pub(in crate::job) async fn last_words(&self, planned: &PlannedStep) -> Vec<String> {
+        let failed = |seen: &str| vec![format!("(its log could not be read: {seen})")];
+        let Some(plugin) = self.plugins.plugin(&planned.plugin).cloned() else {
+            return failed("the plugin that verified it is gone");
+        };
+        let Some((_, step)) = self.turns.last() else { return failed("no step looked at it") };
+        let recorder = Arc::new(JournalRecorder::new(
+            self.host.journal.clone(),
+            self.live.clone(),
+            self.job.id.clone(),
+            *step,
+            planned,
+        ));
+        let mut context = self.context(plugin, planned, recorder.clone());
+        // It is read for the record of a failure, cancelled or not.
+        if let Some(hold) = &self.hold {
+            context.cancel = hold.lost.clone();
         }
+        let redactor = self.redactor.clone();
+        match recorder.flushing(capability::log_tail(context, redactor)).await {
+            Ok(Ok(text)) => text.lines().map(|line| self.redactor.redact(line).into_owned()).collect(),
+            Ok(Err(error)) => failed(&self.redactor.redact(&error.seen)),
+            Err(error) => failed(&error.to_string()),
+        }
+    }
+}
+
+/// What a plan grants to a step's plugin.
+fn granted(planned: &PlannedStep) -> Grants {
+    planned.grants.iter().copied().collect::<Grants>().with_paths(planned.paths.iter().cloned())
+}
+
+/// An instance, with what the plugin that said how to look at it may do by its own plan.
+pub(super) fn started(instance: &Instance, planned: &PlannedStep) -> Started {
+    Started {
+        instance: instance.clone(),
+        plugin: planned.plugin.clone(),
+        grants: granted(planned),
+        pipeline_file: planned.pipeline.clone(),
     }
 }
 

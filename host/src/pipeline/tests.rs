@@ -76,6 +76,15 @@ fn what_may_be_wrong_is_named_with_its_place() {
     check("[phases]\nverify = []\n", &["`verify` needs at least one step"]);
     check("[phases]\nbuild = [\"docker\", \"docker\"]\n", &["`build` needs exactly one step, and has 2"]);
     check("[grants]\nhealth = [\"http.everything\"]\n", &["shop.toml:2: "]);
+    check("[grants]\nhealth = [\"target.write:/srv/\"]\n", &[]);
+    check(
+        "[grants]\nhealth = [\"http.any:/srv\"]\n",
+        &["shop.toml:2: \"http.any:/srv\": `http.any` takes no path"],
+    );
+    check(
+        "[grants]\nhealth = [\"target.write:srv\"]\n",
+        &["shop.toml:2: \"target.write:srv\": the path has to begin"],
+    );
     check("[timeouts]\njob = \"soon\"\n", &["shop.toml:2: `soon` is no length of time"]);
     check("[retention]\ndays = 0\nstorage = \"0B\"\n", &[]);
     check("[retention]\ndays = -1\n", &["shop.toml:2: `-1` is no number of days; write it like `7`"]);
@@ -108,6 +117,24 @@ fn a_service_changes_what_differs() {
     assert!(verify[0].grants.contains(&Grant::HttpAny) && verify[0].grants.contains(&Grant::HttpLoopback));
     assert_eq!(plan.job_timeout.as_secs(), 180);
     assert_eq!(plan.phase_timeout(Phase::Transfer).as_secs(), 180);
+}
+
+#[test]
+fn a_grant_with_a_path_is_the_grant_and_the_path() {
+    let own = read("shop.toml", "[grants]\nhealth = [\"target.write:/srv/{service}/\"]\n");
+    let plan = plan(&base(), &own, "docker", &Shelf).unwrap();
+    let verify = plan.steps(Phase::VerifyHealth).next().unwrap();
+    assert!(verify.grants.contains(&Grant::TargetWrite));
+    assert_eq!(
+        verify.paths.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["target.write:/srv/{service}/"]
+    );
+    // A plan that was kept by an older build has what the shipped plugins need.
+    let mut kept = serde_json::to_value(verify).unwrap();
+    assert_eq!(kept["paths"], json!(["target.write:/srv/{service}/"]));
+    kept.as_object_mut().unwrap().remove("paths");
+    let older: super::plan::PlannedStep = serde_json::from_value(kept).unwrap();
+    assert_eq!(older.paths[0].path("shop"), "/etc/systemd/system/deployer-shop.service");
 }
 
 #[test]
