@@ -17,11 +17,12 @@ mod reach;
 pub mod record;
 pub mod redact;
 mod service;
+mod stop;
 mod target;
 
 pub use boundary::Boundary;
 pub(crate) use call::redacted_error;
-pub use call::{Exceeded, HasHost, Host, Step, Stop, StopCause};
+pub use call::{Exceeded, HasHost, Host, Step};
 pub use context::{Limits, Registry, StepContext};
 pub use environment::{EnvironmentSource, Secret};
 pub use grant::{Grant, Grants, UnknownGrant};
@@ -31,3 +32,4 @@ pub use log::LogQueue;
 pub use path_grant::PathGrant;
 pub use record::{Amount, CallEnded, Effect, Intent, Level, RecordError, Recorder, Source};
 pub use redact::Redactor;
+pub use stop::{Stop, StopCause};

@@ -2,12 +2,11 @@
 //! the files beside this one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 use wasmtime::component::HasData;
 
 use super::context::StepContext;
@@ -17,6 +16,7 @@ use super::log::LogQueue;
 use super::reach::Resolved;
 use super::record::{Amount, CallEnded, Effect, Intent, Level, RecordError, Source};
 use super::redact::Redactor;
+use super::stop::{Stop, StopCause};
 use crate::stage::{Error, Fault};
 
 /// How much of what a call said is kept in its record.
@@ -64,21 +64,6 @@ struct Progress {
     sent: Option<Instant>,
 }
 
-/// Why a call of a plugin is ended from outside, and the signal to all that wait. Cheap to clone.
-#[derive(Clone)]
-pub struct Stop {
-    token: CancellationToken,
-    why: Arc<OnceLock<StopCause>>,
-    doing: Arc<Mutex<Option<&'static str>>>,
-}
-
-#[derive(Debug, Clone)]
-pub enum StopCause {
-    Cancelled,
-    TimedOut,
-    Unrecorded(RecordError),
-}
-
 /// What a call came to: the answer, and what of it goes into the record.
 pub(super) struct Made<T> {
     pub answer: T,
@@ -89,40 +74,6 @@ pub(super) struct Made<T> {
 impl<T> Made<T> {
     pub fn plain(answer: T) -> Self {
         Self { answer, exit: None, output: String::new() }
-    }
-}
-
-impl Stop {
-    /// Stops when `parent` is cancelled, at the latest.
-    pub fn under(parent: &CancellationToken) -> Self {
-        Self { token: parent.child_token(), why: Arc::default(), doing: Arc::default() }
-    }
-
-    /// The first cause stays.
-    pub fn stop(&self, cause: StopCause) {
-        let _ = self.why.set(cause);
-        self.token.cancel();
-    }
-
-    pub fn cause(&self) -> Option<StopCause> {
-        if !self.token.is_cancelled() {
-            return None;
-        }
-        // Only the parent's cancellation gives no cause of its own.
-        Some(self.why.get().cloned().unwrap_or(StopCause::Cancelled))
-    }
-
-    pub fn token(&self) -> &CancellationToken {
-        &self.token
-    }
-
-    /// The host call that the plugin waits in.
-    pub fn doing(&self) -> Option<&'static str> {
-        *self.doing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_doing(&self, function: Option<&'static str>) {
-        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = function;
     }
 }
 
@@ -298,7 +249,7 @@ impl Step {
         action: BoxFuture<'_, Result<Made<T>, Error>>,
     ) -> Result<Made<T>, Error> {
         let stopping = async {
-            self.stop.token.cancelled().await;
+            self.stop.token().cancelled().await;
             if matches!(call, Call::RunReads | Call::RunChanges | Call::Alive | Call::LogTail) {
                 // It ends the process on the target first, and says how that went.
                 tokio::time::sleep(LAST_MOMENTS).await;
@@ -427,16 +378,5 @@ mod tests {
         let long = format!("{}{}", "ß".repeat(3000), "x");
         let end = tail(&long);
         assert!(end.len() <= TAIL && end.len() > TAIL - 4 && long.ends_with(&end));
-    }
-
-    #[test]
-    fn the_first_cause_stays() {
-        let parent = CancellationToken::new();
-        let stop = Stop::under(&parent);
-        assert!(stop.cause().is_none());
-        stop.stop(StopCause::TimedOut);
-        parent.cancel();
-        assert!(matches!(stop.cause(), Some(StopCause::TimedOut)));
-        assert!(matches!(Stop::under(&parent).cause(), Some(StopCause::Cancelled)));
     }
 }

@@ -3,13 +3,14 @@
 
 use serde_json::json;
 
-use super::call::{Host, Stop};
+use super::call::Host;
 use super::context::StepContext;
 use super::grant::{Call, Grant, Grants};
 use super::limits;
 use super::log::LogQueue;
 use super::record::Effect;
 use super::redact::Redactor;
+use super::stop::Stop;
 use super::target::run;
 use crate::stage::bindings::deployer::pipeline::instance::{self, Liveness};
 use crate::stage::bindings::deployer::pipeline::target::{Command, Echo, Effect as Changes, Exit, Output};

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::call::{Host, Stop, StopCause};
+use super::call::Host;
 use super::limits;
 use super::record::{Level, Recorder, Source};
 use super::redact::Redactor;
+use super::stop::{Stop, StopCause};
 use crate::stage::bindings::deployer::pipeline::log;
 
 /// Lines on their way. A plugin that writes faster waits; a command that does loses lines.

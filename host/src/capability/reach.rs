@@ -9,7 +9,7 @@ use super::checks::checked_path;
 use super::limits;
 use super::path_grant::PathGrant;
 use super::target::{folder_of, ssh_error};
-use crate::ssh::RemoteCommand;
+use crate::ssh::{Kind, RemoteCommand, Stat};
 use crate::stage::{Error, Fault};
 
 /// Only the owner reads it: how environments are placed, and hard links to them have the same mode.
@@ -30,7 +30,15 @@ impl Step {
         let refused = |why, real: Option<&str>| self.out_of_reach(function, purpose, path, real, why);
         boundary.judge(grants, purpose, path).map_err(|why| refused(why, None))?;
 
-        let real = self.really(purpose, path).await?;
+        let (real, found) = match purpose {
+            Use::Read => {
+                let (real, found) = tokio::join!(self.really(purpose, path), self.context.ssh.stat(path));
+                (real?, found.ok().flatten())
+            }
+            Use::Write | Use::Upload | Use::Place | Use::ReadIn | Use::RunIn | Use::Environment => {
+                (self.really(purpose, path).await?, None)
+            }
+        };
         let services = self.real_folder(&boundary.services).await?;
         let moved = boundary.at(&services);
         match moved.judge(grants, purpose, &real) {
@@ -39,7 +47,9 @@ impl Step {
             Err(OutOfReach::Outside(_)) if boundary.covered(grants, purpose, path) => {}
             Err(why) => return Err(refused(why, Some(&real))),
         }
-        if purpose == Use::Read && self.is_linked_environment(&services, &real).await? {
+        if let Some(found) = found
+            && self.is_linked_environment(&services, &real, found).await?
+        {
             return Err(refused(OutOfReach::Secret, Some(&real)));
         }
         Ok(())
@@ -76,10 +86,15 @@ impl Step {
             return Ok(());
         }
         // A command that only reads is asked for what its paths lead to: a link to an environment is one.
+        let known = |word: &&String| word.len() <= limits::PATH && boundary.is_in_services(word);
+        let paths: Vec<&String> = argv.iter().filter(known).collect();
+        if paths.is_empty() {
+            return Ok(());
+        }
         let services = self.real_folder(&boundary.services).await?;
         let moved = boundary.at(&services);
-        let paths = argv.iter().filter(|word| word.len() <= limits::PATH && boundary.is_in_services(word));
-        let asked = paths.map(|path| async move { (path, self.context.ssh.real_path(path).await) });
+        let asked =
+            paths.into_iter().map(|path| async move { (path, self.context.ssh.real_path(path).await) });
         for (path, real) in futures::future::join_all(asked).await {
             // What cannot be looked at cannot be read by the same user either.
             if let Ok(real) = real
@@ -125,11 +140,14 @@ impl Step {
     }
 
     /// Whether a file is an environment by another name, which has no trace in its path.
-    async fn is_linked_environment(&self, services: &str, real: &str) -> Result<bool, Error> {
+    async fn is_linked_environment(&self, services: &str, real: &str, found: Stat) -> Result<bool, Error> {
         let ssh = &self.context.ssh;
         let failed = |error| ssh_error(&format!("look at {}", limits::brief(real)), &error);
-        let found = ssh.stat(real).await.map_err(failed)?;
-        if !found.is_some_and(|found| found.mode & 0o777 == PRIVATE) {
+        let found = match found.kind {
+            Kind::Link => ssh.stat(real).await.map_err(failed)?,
+            Kind::File | Kind::Directory | Kind::Other => Some(found),
+        };
+        if !found.is_some_and(|found| found.kind == Kind::File && found.mode & 0o777 == PRIVATE) {
             return Ok(false);
         }
         let script =

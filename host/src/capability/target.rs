@@ -8,11 +8,12 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::boundary::Use;
-use super::call::{Host, Made, Step, StopCause};
+use super::call::{Host, Made, Step};
 use super::checks::{checked_command, checked_content, checked_entries, checked_path};
 use super::grant::Call;
 use super::limits;
 use super::record::{Amount, Effect, Level, Source};
+use super::stop::StopCause;
 use crate::ssh::{self, RemoteCommand, RemoteProcess, SshError, Stream, Watch};
 use crate::stage::bindings::deployer::pipeline::target::{
     self, Attributes, Command, Content, Echo, Entry, Exit, Kind, Output,

@@ -105,7 +105,9 @@ impl Runner {
             None => None,
         };
         let layout = flow::layout(&self.host.root, &release.service, &release.id);
-        for path in [&layout.files, &layout.environment] {
+        // The environment has a second file where some values have line breaks.
+        let multi_line = format!("{}.multiline", layout.environment);
+        for path in [&layout.files, &layout.environment, &multi_line] {
             if let Err(error) = hold.ssh.remove(path).await {
                 return Ok(Some(format!("could not remove {path}: {error}")));
             }

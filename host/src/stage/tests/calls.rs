@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::fixture::{Remembered, Told, context, deployment, held, plugin, stage};
-use crate::capability::{Amount, Level, Source};
+use super::fixture::{Remembered, Told, context, deployment, granted, held, plugin, stage};
+use crate::capability::{Amount, Grant, Level, Source};
 use crate::stage::{
     Fault, Instance, Occasion, Outcome, Publication, Release, Severity, StepContext, StepError, StepFailure,
 };
@@ -19,7 +19,8 @@ async fn found(context: StepContext, deed: &str, with: &str) -> Result<String, S
 #[tokio::test]
 async fn every_function_answers() {
     let recorder = Remembered::new();
-    let context = context(&recorder).await;
+    // Its instance has commands, which are its own words.
+    let context = granted(context(&recorder).await, &[Grant::TargetRead]);
     let (stage, mut deployment) = (stage(), deployment("nothing", ""));
     let step = || context.clone();
 

@@ -178,6 +178,9 @@ async fn who_may_run_nothing_says_no_commands() {
 async fn answers_have_a_measure() {
     let recorder = Remembered::new();
     let step = context(&recorder).await;
+    // Room enough for what it has to say.
+    let limits = crate::capability::Limits { memory_bytes: 512 << 20, ..step.limits };
+    let step = StepContext { limits, ..step };
     let check = async |with: &str, part: &str| {
         let error = stage().validate(step.clone(), &deployment("hostile", with)).await.unwrap_err();
         let told = error.to_string();
