@@ -2,6 +2,7 @@
 //! what they lead to is asked about again.
 
 use super::grant::{Grant, Grants};
+use super::limits;
 
 #[cfg(test)]
 mod tests;
@@ -154,6 +155,10 @@ impl Boundary {
                 }
                 (false, _) => return false,
             };
+            // Nothing longer is a path.
+            if whole.len() > limits::PATH {
+                return false;
+            }
             let path = self.without_steps_up(&whole);
             self.place(&path) == Place::Environment
                 && (reads || self.judge(&Grants::default(), Use::Environment, &path).is_err())
@@ -206,6 +211,7 @@ impl Boundary {
     /// A path with `..` in it, as the target reads it: `current` leads to a folder two below the service's.
     fn without_steps_up(&self, path: &str) -> String {
         let services = straight(&self.services);
+        let depth = services.split('/').filter(|name| !name.is_empty()).count();
         let mut names: Vec<&str> = Vec::new();
         for name in path.split('/') {
             match name {
@@ -215,9 +221,11 @@ impl Boundary {
                 }
                 name => names.push(name),
             }
-            let here = format!("/{}", names.join("/"));
-            let rest = below(&here, services.trim_end_matches('/')).unwrap_or_default();
-            if rest.split('/').skip(1).eq([CURRENT]) && !path.ends_with(CURRENT) {
+            if names.len() == depth + 2
+                && names.last() == Some(&CURRENT)
+                && below(&format!("/{}", names.join("/")), services.trim_end_matches('/')).is_some()
+                && !path.ends_with(CURRENT)
+            {
                 names.pop();
                 names.extend(["releases", CURRENT]);
             }

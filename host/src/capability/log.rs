@@ -69,7 +69,9 @@ impl LogQueue {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let line = cut(&self.redactor.redact(line)).to_owned();
+        // No line is worth more than a few of the kept ones' length; what is cut first is longer than what is kept, so
+        // that no part of a secret stays where it was cut.
+        let line = cut(&self.redactor.redact(cut(line, 4 * LONGEST)), LONGEST).to_owned();
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(Item::Line(level, source, line))
         {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -112,11 +114,11 @@ async fn record(
     }
 }
 
-fn cut(line: &str) -> &str {
-    if line.len() <= LONGEST {
+fn cut(line: &str, most: usize) -> &str {
+    if line.len() <= most {
         return line;
     }
-    let mut end = LONGEST;
+    let mut end = most;
     while !line.is_char_boundary(end) {
         end -= 1;
     }

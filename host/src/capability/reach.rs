@@ -71,6 +71,10 @@ impl Step {
             self.reach(RUN, if reads { Use::ReadIn } else { Use::RunIn }, directory).await?;
         }
         if let Some(file) = environment_file {
+            if reads {
+                // Its variables would be one `env` away from the plugin.
+                return Err(self.out_of_reach(RUN, Use::Environment, file, None, OutOfReach::Secret));
+            }
             self.reach(RUN, Use::Environment, file).await?;
         }
         let boundary = &self.context.boundary;

@@ -98,6 +98,10 @@ pub(super) async fn feasible(host: &Host, known: &Known) -> Feasible {
         }
         let methods = plugins.methods();
         match &known.service_name {
+            _ if plugins.loading.contains(method) => {
+                let problem = format!("the plugin `{method}` is still being loaded; ask again in a moment");
+                problems.push(FieldProblem::new("deployment_method", problem));
+            }
             _ if !methods.contains(method) => {
                 problems.push(FieldProblem::new("deployment_method", no_such_method(method, &methods)));
             }

@@ -70,6 +70,8 @@ pub trait Available {
     fn names(&self) -> Vec<String>;
     fn digest(&self, plugin: &str) -> Option<String>;
     fn serves(&self, plugin: &str, phase: Phase) -> bool;
+    /// Whether its file is there, and not yet known.
+    fn is_loading(&self, plugin: &str) -> bool;
     fn check_settings(&self, plugin: &str, settings: &Value) -> Vec<SettingProblem>;
 }
 
@@ -193,6 +195,11 @@ fn step(
     let by_method = written == METHOD;
     let plugin = if by_method { layers.method } else { written };
     let Some(digest) = plugins.digest(plugin) else {
+        if plugins.is_loading(plugin) {
+            let message =
+                format!("{} has a step `{plugin}`, and this plugin is still being loaded", phase.key());
+            return Err(vec![file.problem(Some(entry.span()), message, "ask again in a moment")]);
+        }
         return Err(vec![file.problem(
             Some(entry.span()),
             format!("{} has a step `{plugin}`, and there is no such plugin", phase.key()),
@@ -335,7 +342,7 @@ fn unknown_names(own: &PipelineFile, plugins: &impl Available) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (table, names) in tables {
         for name in names {
-            if name != METHOD && plugins.digest(name).is_none() {
+            if name != METHOD && plugins.digest(name).is_none() && !plugins.is_loading(name) {
                 problems.push(own.problem(
                     own.place(&[table, name]),
                     format!("[{table}] has `{name}`, and there is no such plugin"),

@@ -33,6 +33,10 @@ impl Available for Shelf {
         SHELF.iter().any(|(name, phases)| *name == plugin && phases.contains(&phase))
     }
 
+    fn is_loading(&self, plugin: &str) -> bool {
+        plugin == "slow"
+    }
+
     fn check_settings(&self, plugin: &str, settings: &Value) -> Vec<SettingProblem> {
         let wrong = plugin == "docker" && settings["memory"].is_number();
         let problem = SettingProblem { path: vec!["memory".into()], message: "a number is no text".into() };
@@ -72,6 +76,10 @@ fn what_may_be_wrong_is_named_with_its_place() {
         &["shop.toml:1: [settings] has `dokcer`, and there is no such plugin; there are: docker"],
     );
     check("[phases]\nverify = [\"helth\"]\n", &["shop.toml:2: verify has a step `helth`"]);
+    check(
+        "[phases]\nverify = [\"slow\"]\n",
+        &["shop.toml:2: verify has a step `slow`, and this plugin is still being loaded; ask again"],
+    );
     check("[phases]\nverify = [\"sftp\"]\n", &["shop.toml:2: the plugin `sftp` does not export `verify`"]);
     check("[phases]\nverify = []\n", &["`verify` needs at least one step"]);
     check("[phases]\nbuild = [\"docker\", \"docker\"]\n", &["`build` needs exactly one step, and has 2"]);

@@ -24,7 +24,7 @@ const AT_LAST: Duration = Duration::from_secs(3600);
 /// How many files are compiled at a time. The compiler itself works on all cores.
 const AT_ONCE: usize = 2;
 /// How long a request waits for the plugins that it needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The plugins folder. Looked at anew each time that somebody asks; only what changed is read and compiled.
 #[derive(Clone)]

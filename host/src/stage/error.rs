@@ -113,7 +113,8 @@ impl StepFailure {
             Self::Unrecorded(_) => "make room on the deployer's disk, and restart it".into(),
             Self::Missing => format!("take the plugin `{plugin}` out of this phase, or use a build that has it"),
             Self::Incompatible(_) => format!("rebuild the plugin `{plugin}` against this host's contract"),
-            Self::Lied(_) | Self::Exceeded(_) => format!("mend the plugin `{plugin}`"),
+            Self::Lied(_) => format!("mend the plugin `{plugin}`"),
+            Self::Exceeded(_) => format!("fix the plugin `{plugin}`: it says or asks for more than a plugin may"),
             Self::Unready(_) => "check the service's folder, on the deployer's machine".into(),
         }
     }

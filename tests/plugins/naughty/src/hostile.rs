@@ -73,6 +73,7 @@ pub fn validate(with: &str) -> Result<Vec<Finding>, Error> {
         "cat" => read(["cat", &next()]).output()?.stdout,
         "run-in" => change(["pwd"]).directory(next()).output()?.stdout,
         "variables" => change(["env"]).environment_file(next()).output()?.stdout,
+        "variables-read" => read(["env"]).environment_file(next()).output()?.stdout,
         "place" => environment::place(&next(), &[], environment::Form::Quoted).map(|()| "placed".into())?,
         "link" => {
             let (destination, path) = (next(), next());
