@@ -7,7 +7,7 @@
 //!
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one plugin's turn,
 //! `recorder` writes down what it does, `redaction` keeps out of that what must not be shown, `reconnect` is what
-//! becomes of one that loses the target, `precheck` looks before anything is stopped, `unwind` brings back what ran
+//! becomes of one that loses the target, `precheck` looks before anything is stopped, `liveness` at what runs, `unwind` brings back what ran
 //! before, `removal` removes what is no longer kept, `lease` keeps other deployers out, `records` is what the target
 //! itself says of a service's releases, `takeover` is what a job does there for other deployers and for itself, `outage`
 //! measures how long callers had no answer. `host` is what they all work with.
@@ -25,6 +25,7 @@ mod host;
 mod jobs;
 mod lease;
 mod live;
+mod liveness;
 mod looking;
 mod outage;
 mod outcome;

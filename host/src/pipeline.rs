@@ -9,5 +9,5 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Available, Keep, Plan, PlannedStep, load};
+pub use plan::{Available, Keep, Plan, PlannedStep, load, needed};
 pub use problem::{PipelineError, Problem};

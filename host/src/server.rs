@@ -99,6 +99,9 @@ impl Server {
             release_ids: ReleaseIds::default(),
             reconciling: tokio::sync::Mutex::default(),
         };
+        // Before somebody needs them, and nobody waits for it.
+        let catalog = host.catalog.clone();
+        tokio::spawn(async move { catalog.snapshot().await });
         let supervisor = Supervisor::start(host).await?;
         let app = Arc::new(App::new(Arc::new(Jobs(supervisor.clone())), tokens));
         let stop = CancellationToken::new();

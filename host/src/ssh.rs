@@ -14,6 +14,7 @@ mod lanes;
 mod lease;
 mod lines;
 mod places;
+mod resolve;
 mod run;
 mod sftp;
 mod source;

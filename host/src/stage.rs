@@ -2,12 +2,14 @@
 //! It decides nothing about a job, and lends a plugin nothing: what a plugin may call is `capability`'s.
 
 pub mod bindings;
+mod bounds;
 mod call;
 pub mod catalog;
 mod claims;
 mod contract;
 mod engine;
 mod error;
+mod folder;
 mod inspect;
 mod output;
 mod plugin;

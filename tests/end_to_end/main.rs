@@ -9,6 +9,7 @@ mod demo;
 mod docker;
 mod failures;
 mod full_disk;
+mod hostile;
 mod plugins;
 mod promises;
 mod recovery;

@@ -65,6 +65,11 @@ impl Program {
         program
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     pub fn services(&self) -> PathBuf {
         self.folder.path().join("services")
     }

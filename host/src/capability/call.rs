@@ -1,19 +1,22 @@
 //! One host call's way: is it granted, is it on record, act, record the outcome. What a call does stands in
 //! the files beside this one.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 use wasmtime::component::HasData;
 
 use super::context::StepContext;
 use super::grant::{Call, refusal};
+use super::limits;
 use super::log::LogQueue;
-use super::record::{Amount, CallEnded, Effect, Intent, RecordError};
+use super::reach::Resolved;
+use super::record::{Amount, CallEnded, Effect, Intent, Level, RecordError, Source};
 use super::redact::Redactor;
+use super::stop::{Stop, StopCause};
 use crate::stage::{Error, Fault};
 
 /// How much of what a call said is kept in its record.
@@ -43,28 +46,21 @@ pub struct Step {
     pub(super) log: LogQueue,
     pub(super) stop: Stop,
     progress: Mutex<Progress>,
+    resolved: Mutex<Resolved>,
+    calls: AtomicU64,
+    refused: AtomicU64,
 }
+
+/// A plugin went past a limit that ends it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Exceeded(pub String);
 
 #[derive(Default)]
 struct Progress {
     amount: Amount,
     unsent: bool,
     sent: Option<Instant>,
-}
-
-/// Why a call of a plugin is ended from outside, and the signal to all that wait. Cheap to clone.
-#[derive(Clone)]
-pub struct Stop {
-    token: CancellationToken,
-    why: Arc<OnceLock<StopCause>>,
-    doing: Arc<Mutex<Option<&'static str>>>,
-}
-
-#[derive(Debug, Clone)]
-pub enum StopCause {
-    Cancelled,
-    TimedOut,
-    Unrecorded(RecordError),
 }
 
 /// What a call came to: the answer, and what of it goes into the record.
@@ -80,50 +76,31 @@ impl<T> Made<T> {
     }
 }
 
-impl Stop {
-    /// Stops when `parent` is cancelled, at the latest.
-    pub fn under(parent: &CancellationToken) -> Self {
-        Self { token: parent.child_token(), why: Arc::default(), doing: Arc::default() }
-    }
-
-    /// The first cause stays.
-    pub fn stop(&self, cause: StopCause) {
-        let _ = self.why.set(cause);
-        self.token.cancel();
-    }
-
-    pub fn cause(&self) -> Option<StopCause> {
-        if !self.token.is_cancelled() {
-            return None;
-        }
-        // Only the parent's cancellation gives no cause of its own.
-        Some(self.why.get().cloned().unwrap_or(StopCause::Cancelled))
-    }
-
-    pub fn token(&self) -> &CancellationToken {
-        &self.token
-    }
-
-    /// The host call that the plugin waits in.
-    pub fn doing(&self) -> Option<&'static str> {
-        *self.doing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_doing(&self, function: Option<&'static str>) {
-        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = function;
-    }
-}
-
 impl Host {
     pub fn working(context: StepContext, log: LogQueue, stop: Stop) -> Self {
-        let progress = Mutex::default();
-        Self::Working(Box::new(Step { context, log, stop, progress }))
+        Self::Working(Box::new(Step {
+            context,
+            log,
+            stop,
+            progress: Mutex::default(),
+            resolved: Mutex::default(),
+            calls: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }))
+    }
+
+    /// Whether only `describe` is called.
+    pub(crate) fn describes(&self) -> bool {
+        match self {
+            Self::Describing { .. } => true,
+            Self::Working(_) => false,
+        }
     }
 
     /// Makes a call: granted, on record before it acts, and on record when it ended.
     ///
     /// # Errors
-    /// The outer error ends the plugin: what happened cannot be recorded.
+    /// The outer error ends the plugin: what happened cannot be recorded, or it asked too often.
     pub(super) async fn make<T, A>(
         &self,
         call: Call,
@@ -135,11 +112,27 @@ impl Host {
         T: Send,
         A: for<'s> FnOnce(&'s Step, u64) -> BoxFuture<'s, Result<Made<T>, Error>> + Send,
     {
+        self.make_checked(call, effect, arguments, Ok(()), action).await
+    }
+
+    /// As `make`, where what was asked for has been looked at already: what is refused is on record as that, and small.
+    pub(super) async fn make_checked<T, A>(
+        &self,
+        call: Call,
+        effect: Effect,
+        arguments: Value,
+        checked: Result<(), Error>,
+        action: A,
+    ) -> wasmtime::Result<Result<T, Error>>
+    where
+        T: Send,
+        A: for<'s> FnOnce(&'s Step, u64) -> BoxFuture<'s, Result<Made<T>, Error>> + Send,
+    {
         let step = match self {
             Self::Working(step) => step,
             Self::Describing { plugin } => return Ok(Err(only_answers(plugin, call))),
         };
-        step.make(call, effect, arguments, action).await
+        step.make(call, effect, arguments, checked, action).await
     }
 
     /// Brings out what is still held back.
@@ -157,6 +150,7 @@ impl Step {
         call: Call,
         effect: Effect,
         arguments: Value,
+        checked: Result<(), Error>,
         action: A,
     ) -> wasmtime::Result<Result<T, Error>>
     where
@@ -164,8 +158,16 @@ impl Step {
         A: for<'s> FnOnce(&'s Step, u64) -> BoxFuture<'s, Result<Made<T>, Error>> + Send,
     {
         let context = &self.context;
-        if context.grants.allow(call).is_err() {
-            return Ok(Err(refusal(&context.plugin.name, &context.grants, &context.pipeline_file, call)));
+        if self.calls.fetch_add(1, Ordering::Relaxed) >= limits::CALLS {
+            let many = format!("it made more than {} calls to the host", limits::CALLS);
+            return Err(wasmtime::Error::new(Exceeded(many)));
+        }
+        let granted = context.grants.allow(call).map_err(|missing| {
+            refusal(&context.plugin.name, &context.grants, &context.pipeline_file, call, missing)
+        });
+        if let Err(error) = granted.and(checked) {
+            self.record_refusal(call, effect, arguments, &error).await?;
+            return Ok(Err(error));
         }
         if context.only_reads && effect == Effect::Changes {
             return Ok(Err(only_reads(&context.plugin.name, call)));
@@ -173,14 +175,11 @@ impl Step {
         if let Some(cause) = self.stop.cause() {
             return Ok(Err(stopped(call, &cause)));
         }
+        let arguments = self.recorded_arguments(arguments, limits::RECORDED_TEXT, limits::RECORDED);
         // What the plugin said before the call stands before it in the record.
         self.log.flush().await;
         let function = call.function();
-        let intent = Intent {
-            function: function.into(),
-            arguments: self.context.redactor.redact_value(arguments),
-            effect,
-        };
+        let intent = Intent { function: function.into(), arguments, effect };
         let id = self.recorded(context.recorder.call_started(intent).await)?;
 
         self.stop.set_doing(Some(function));
@@ -196,7 +195,9 @@ impl Step {
                 Ok(made.answer)
             }
             Err(error) => {
-                ended.error = Some(self.context.redactor.redact(&error.seen).into_owned());
+                let mut seen = self.context.redactor.redact(&error.seen).into_owned();
+                limits::cut(&mut seen, limits::RECORDED_TEXT);
+                ended.error = Some(seen);
                 Err(error)
             }
         };
@@ -208,14 +209,47 @@ impl Step {
         Ok(answer)
     }
 
+    /// A call that was not made: small, and only the first ones.
+    async fn record_refusal(
+        &self,
+        call: Call,
+        effect: Effect,
+        arguments: Value,
+        error: &Error,
+    ) -> wasmtime::Result<()> {
+        if self.refused.fetch_add(1, Ordering::Relaxed) >= limits::REFUSED_ON_RECORD {
+            return Ok(());
+        }
+        self.log.flush().await;
+        let arguments = self.recorded_arguments(arguments, limits::REFUSED_TEXT, limits::REFUSED);
+        let intent = Intent { function: call.function().into(), arguments, effect };
+        let id = self.recorded(self.context.recorder.call_started(intent).await)?;
+        let mut seen = self.context.redactor.redact_string(error.seen.clone());
+        limits::cut(&mut seen, limits::REFUSED);
+        let ended =
+            CallEnded { error: Some(seen), exit: None, output_tail: String::new(), duration: Duration::ZERO };
+        self.recorded(self.context.recorder.call_ended(id, ended).await)
+    }
+
+    /// Redacted, and no larger than this. What is cut first is still longer than what is kept, so that no part of a
+    /// secret stays where it was cut.
+    fn recorded_arguments(&self, arguments: Value, text: usize, all: usize) -> Value {
+        let roughly = limits::recorded(arguments, text.saturating_mul(4), all.saturating_mul(4));
+        limits::recorded(self.context.redactor.redact_value(roughly), text, all)
+    }
+
+    pub(super) fn resolved(&self) -> MutexGuard<'_, Resolved> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn until_stopped<T>(
         &self,
         call: Call,
         action: BoxFuture<'_, Result<Made<T>, Error>>,
     ) -> Result<Made<T>, Error> {
         let stopping = async {
-            self.stop.token.cancelled().await;
-            if matches!(call, Call::RunReads | Call::RunChanges) {
+            self.stop.token().cancelled().await;
+            if matches!(call, Call::RunReads | Call::RunChanges | Call::Alive | Call::LogTail) {
                 // It ends the process on the target first, and says how that went.
                 tokio::time::sleep(LAST_MOMENTS).await;
             }
@@ -266,6 +300,11 @@ impl Step {
         };
         if let Some(amount) = unsent {
             self.context.recorder.progress(amount).await?;
+        }
+        let unrecorded = self.refused.load(Ordering::Relaxed).saturating_sub(limits::REFUSED_ON_RECORD);
+        if unrecorded > 0 {
+            let line = format!("{unrecorded} more refused calls are not on record");
+            self.log.add(Level::Warn, Source::Host, &line);
         }
         self.log.flush().await;
         Ok(())
@@ -340,16 +379,5 @@ mod tests {
         let long = format!("{}{}", "ß".repeat(3000), "x");
         let end = tail(&long);
         assert!(end.len() <= TAIL && end.len() > TAIL - 4 && long.ends_with(&end));
-    }
-
-    #[test]
-    fn the_first_cause_stays() {
-        let parent = CancellationToken::new();
-        let stop = Stop::under(&parent);
-        assert!(stop.cause().is_none());
-        stop.stop(StopCause::TimedOut);
-        parent.cancel();
-        assert!(matches!(stop.cause(), Some(StopCause::TimedOut)));
-        assert!(matches!(Stop::under(&parent).cause(), Some(StopCause::Cancelled)));
     }
 }

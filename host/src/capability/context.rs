@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::boundary::Boundary;
 use super::environment::{EnvironmentSource, Secret};
 use super::folder::ServiceFolder;
 use super::grant::Grants;
 use super::http::HttpClient;
+use super::instance::Started;
 use super::record::Recorder;
 use super::redact::Redactor;
 use crate::ssh::Ssh;
@@ -24,6 +26,10 @@ pub struct StepContext {
     pub limits: Limits,
     /// Takes out of what is recorded what the job must not show. What the plugin gets is not changed.
     pub redactor: Redactor,
+    /// Where on the target its calls reach.
+    pub boundary: Boundary,
+    /// What a verify step looks at.
+    pub started: Option<Started>,
     /// What an upload sends from, and what the plugin sees as `/service` where it has `service.read`.
     pub service_dir: Option<ServiceFolder>,
     pub ssh: Ssh,

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::boundary::Use;
 use super::call::{Host, Made, Step};
+use super::checks::checked_path;
 use super::grant::Call;
 use super::record::Effect;
-use super::target::{checked_path, ssh_error};
+use super::target::ssh_error;
 use crate::ssh::{Kind, environment_text};
 use crate::stage::bindings::deployer::pipeline::environment::{self, Form};
 use crate::stage::{Error, Fault};
@@ -57,13 +59,16 @@ impl environment::Host for Host {
         form: Form,
     ) -> wasmtime::Result<Result<(), Error>> {
         let arguments = json!({ "path": path, "names": names, "form": form_name(form) });
-        self.make(Call::Place, Effect::Changes, arguments, |step, _| Box::pin(place(step, path, names, form)))
-            .await
+        let checked = checked_path(&path);
+        self.make_checked(Call::Place, Effect::Changes, arguments, checked, |step, _| {
+            Box::pin(place(step, path, names, form))
+        })
+        .await
     }
 }
 
 async fn place(step: &Step, path: String, names: Vec<String>, form: Form) -> Result<Made<()>, Error> {
-    checked_path(&path)?;
+    step.reach("environment.place", Use::Place, &path).await?;
     let ssh = &step.context.ssh;
     match &step.context.environment {
         EnvironmentSource::Held(values) => {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use super::path_grant::PathGrant;
 use crate::stage::{Error, Fault};
 
 /// A host call that a plugin may make.
@@ -23,7 +24,11 @@ pub enum Grant {
 
 /// What a plugin was granted in a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Grants(BTreeSet<Grant>);
+pub struct Grants {
+    calls: BTreeSet<Grant>,
+    /// Outside of the service's folder.
+    paths: BTreeSet<PathGrant>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no grant {given:?}; the grants are {}", Grant::names())]
@@ -46,6 +51,8 @@ pub enum Call {
     Remove,
     Upload,
     Place,
+    Alive,
+    LogTail,
     HttpLoopback,
     HttpNetwork,
     HttpRegistry,
@@ -67,57 +74,83 @@ impl Call {
             Self::Remove => "target.remove",
             Self::Upload => "target.upload",
             Self::Place => "environment.place",
+            Self::Alive => "instance.alive",
+            Self::LogTail => "instance.log-tail",
             Self::HttpLoopback | Self::HttpNetwork | Self::HttpRegistry | Self::HttpUrl => "http.send",
         }
     }
 
-    /// The one grant that allows it.
-    pub fn needs(self) -> Grant {
-        match self {
+    /// The one grant that allows it. None where the call has the grants of another plugin: of the one that started
+    /// the instance.
+    pub fn needs(self) -> Option<Grant> {
+        Some(match self {
             Self::Permissions | Self::Unlisted => Grant::ServiceRead,
             Self::RunReads | Self::ReadFile | Self::Stat | Self::FreeBytes => Grant::TargetRead,
             Self::RunChanges => Grant::TargetRun,
             Self::WriteFile | Self::Rename | Self::Remove => Grant::TargetWrite,
             Self::Upload => Grant::TargetUpload,
             Self::Place => Grant::Environment,
+            Self::Alive | Self::LogTail => return None,
             Self::HttpLoopback => Grant::HttpLoopback,
             Self::HttpNetwork => Grant::HttpNetwork,
             Self::HttpRegistry => Grant::HttpRegistry,
             Self::HttpUrl => Grant::HttpAny,
-        }
+        })
     }
 }
 
 impl Grants {
+    /// With these paths outside of the service's folder.
+    pub fn with_paths(mut self, paths: impl IntoIterator<Item = PathGrant>) -> Self {
+        self.paths.extend(paths);
+        self
+    }
+
     pub fn allow(&self, call: Call) -> Result<(), Grant> {
-        let needed = call.needs();
-        if self.has(needed) { Ok(()) } else { Err(needed) }
+        match call.needs() {
+            Some(needed) if !self.has(needed) => Err(needed),
+            Some(_) | None => Ok(()),
+        }
     }
 
     pub fn has(&self, grant: Grant) -> bool {
-        self.0.contains(&grant)
+        self.calls.contains(&grant)
+    }
+
+    /// The paths for which a grant holds beside the service's folder.
+    pub fn paths(&self, grant: Grant) -> impl Iterator<Item = &PathGrant> + '_ {
+        self.paths.iter().filter(move |path| path.grant() == grant)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Grant> + '_ {
-        self.0.iter().copied()
+        self.calls.iter().copied()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.calls.is_empty()
     }
 
     /// The whole line of a pipeline's `[grants]` that has one grant more.
     pub fn line_with(&self, plugin: &str, more: Grant) -> String {
-        let mut all = self.0.clone();
-        all.insert(more);
-        let names: Vec<String> = all.iter().map(|grant| format!("\"{grant}\"")).collect();
+        let mut all = self.clone();
+        all.calls.insert(more);
+        all.line(plugin)
+    }
+
+    /// The whole line of a pipeline's `[grants]` that has one path more.
+    pub fn line_with_path(&self, plugin: &str, more: PathGrant) -> String {
+        self.clone().with_paths([more]).line(plugin)
+    }
+
+    fn line(&self, plugin: &str) -> String {
+        let calls = self.calls.iter().map(|grant| format!("\"{grant}\""));
+        let names: Vec<String> = calls.chain(self.paths.iter().map(|path| format!("\"{path}\""))).collect();
         format!("{plugin} = [{}]", names.join(", "))
     }
 }
 
 /// What a plugin is told that called without the grant.
-pub fn refusal(plugin: &str, grants: &Grants, pipeline_file: &str, call: Call) -> Error {
-    let missing = call.needs();
+pub fn refusal(plugin: &str, grants: &Grants, pipeline_file: &str, call: Call, missing: Grant) -> Error {
     Error {
         // The pipeline is part of what was asked for.
         fault: Fault::Request,
@@ -129,7 +162,7 @@ pub fn refusal(plugin: &str, grants: &Grants, pipeline_file: &str, call: Call) -
 
 impl FromIterator<Grant> for Grants {
     fn from_iter<I: IntoIterator<Item = Grant>>(grants: I) -> Self {
-        Self(grants.into_iter().collect())
+        Self { calls: grants.into_iter().collect(), paths: BTreeSet::new() }
     }
 }
 
@@ -233,6 +266,13 @@ mod tests {
     }
 
     #[test]
+    fn what_the_starting_plugins_grants_allow_needs_none_of_the_callers() {
+        for call in [Call::Alive, Call::LogTail] {
+            assert_eq!(Grants::default().allow(call), Ok(()));
+        }
+    }
+
+    #[test]
     fn a_grant_is_read_as_it_is_written() {
         for grant in Grant::ALL {
             assert_eq!(grant.to_string().parse(), Ok(grant));
@@ -244,11 +284,17 @@ mod tests {
     #[test]
     fn a_refusal_has_the_line_to_write() {
         let grants = Grants::from_iter([Grant::TargetRead]);
-        let error = refusal("smoke", &grants, "pipelines/default.toml", Call::HttpNetwork);
+        let error =
+            refusal("smoke", &grants, "pipelines/default.toml", Call::HttpNetwork, Grant::HttpNetwork);
         assert_eq!(error.seen, "plugin `smoke` needs the grant `http.network` for http.send");
         assert_eq!(
             error.next,
             "add it to `[grants]` in pipelines/default.toml: `smoke = [\"target.read\", \"http.network\"]`"
+        );
+        let more = "target.write:/etc/motd".parse().unwrap();
+        assert_eq!(
+            grants.line_with_path("smoke", more),
+            "smoke = [\"target.read\", \"target.write:/etc/motd\"]"
         );
     }
 }

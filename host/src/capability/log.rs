@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::call::{Host, Stop, StopCause};
+use super::call::Host;
+use super::limits;
 use super::record::{Level, Recorder, Source};
 use super::redact::Redactor;
+use super::stop::{Stop, StopCause};
 use crate::stage::bindings::deployer::pipeline::log;
 
 /// Lines on their way. A plugin that writes faster waits; a command that does loses lines.
@@ -26,6 +28,7 @@ pub struct LogQueue {
     sender: mpsc::Sender<Item>,
     redactor: Redactor,
     taken: Arc<AtomicU64>,
+    bytes: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
 }
 
@@ -40,13 +43,14 @@ impl LogQueue {
         let (sender, receiver) = mpsc::channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
         tokio::spawn(record(receiver, recorder, stop, lost.clone()));
-        Self { sender, redactor, taken: Arc::default(), lost }
+        Self { sender, redactor, taken: Arc::default(), bytes: Arc::default(), lost }
     }
 
     /// A queue for `describe`, whose log nobody keeps.
     pub fn nowhere() -> Self {
         let (sender, _) = mpsc::channel(1);
-        Self { sender, redactor: Redactor::default(), taken: Arc::default(), lost: Arc::default() }
+        let (redactor, lost) = (Redactor::default(), Arc::default());
+        Self { sender, redactor, taken: Arc::default(), bytes: Arc::default(), lost }
     }
 
     /// How many lines can be added without a loss.
@@ -61,7 +65,9 @@ impl LogQueue {
 
     /// Adds a line; where there is no room for it, it is counted as lost.
     pub fn add(&self, level: Level, source: Source, line: &str) {
-        if self.taken.fetch_add(1, Ordering::Relaxed) >= MOST {
+        let bytes = line.len().min(LONGEST) as u64;
+        let many = self.taken.fetch_add(1, Ordering::Relaxed) >= MOST;
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) >= limits::LOG || many {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }

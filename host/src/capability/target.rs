@@ -7,16 +7,19 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::call::{Host, Made, Step, StopCause};
+use super::boundary::Use;
+use super::call::{Host, Made, Step};
+use super::checks::{checked_command, checked_content, checked_entries, checked_path};
 use super::grant::Call;
+use super::limits;
 use super::record::{Amount, Effect, Level, Source};
+use super::stop::StopCause;
 use crate::ssh::{self, RemoteCommand, RemoteProcess, SshError, Stream, Watch};
 use crate::stage::bindings::deployer::pipeline::target::{
     self, Attributes, Command, Content, Echo, Entry, Exit, Kind, Output,
 };
 use crate::stage::{Error, Fault};
 
-const LARGEST_FILE: u64 = 16 << 20;
 /// The mode of folders that are made for a file.
 const FOLDER_MODE: u32 = 0o755;
 const PERMISSIONS: u32 = 0o7777;
@@ -35,15 +38,17 @@ impl target::Host for Host {
             "environment_file": command.environment_file,
             "input_bytes": command.input.as_ref().map(Vec::len),
         });
-        self.make(call, effect, arguments, |step, id| Box::pin(run(step, id, command))).await
+        let checked = checked_command(&command);
+        self.make_checked(call, effect, arguments, checked, |step, id| Box::pin(run(step, id, command))).await
     }
 
     async fn read_file(&mut self, path: String) -> wasmtime::Result<Result<Vec<u8>, Error>> {
         let arguments = json!({ "path": path });
-        self.make(Call::ReadFile, Effect::Reads, arguments, |step, _| {
+        let checked = checked_path(&path);
+        self.make_checked(Call::ReadFile, Effect::Reads, arguments, checked, |step, _| {
             Box::pin(async move {
-                checked_path(&path)?;
-                let content = step.context.ssh.read_file(&path, LARGEST_FILE).await;
+                step.reach("target.read-file", Use::Read, &path).await?;
+                let content = step.context.ssh.read_file(&path, limits::FILE).await;
                 let content = content.map_err(|error| ssh_error(&format!("read {path}"), &error))?;
                 let output = format!("{} bytes", content.len());
                 Ok(Made { answer: content, exit: None, output })
@@ -54,9 +59,9 @@ impl target::Host for Host {
 
     async fn stat(&mut self, path: String) -> wasmtime::Result<Result<Option<Attributes>, Error>> {
         let arguments = json!({ "path": path });
-        self.make(Call::Stat, Effect::Reads, arguments, |step, _| {
+        let checked = checked_path(&path);
+        self.make_checked(Call::Stat, Effect::Reads, arguments, checked, |step, _| {
             Box::pin(async move {
-                checked_path(&path)?;
                 let stat = step.context.ssh.stat(&path).await;
                 let stat = stat.map_err(|error| ssh_error(&format!("look at {path}"), &error))?;
                 let output = stat.map_or_else(|| "nothing is there".into(), |stat| format!("{stat:?}"));
@@ -68,9 +73,9 @@ impl target::Host for Host {
 
     async fn free_bytes(&mut self, path: String) -> wasmtime::Result<Result<u64, Error>> {
         let arguments = json!({ "path": path });
-        self.make(Call::FreeBytes, Effect::Reads, arguments, |step, _| {
+        let checked = checked_path(&path);
+        self.make_checked(Call::FreeBytes, Effect::Reads, arguments, checked, |step, _| {
             Box::pin(async move {
-                checked_path(&path)?;
                 let free = step.context.ssh.free_bytes(&path).await;
                 let free =
                     free.map_err(|error| ssh_error(&format!("ask for the free space at {path}"), &error))?;
@@ -88,9 +93,10 @@ impl target::Host for Host {
     ) -> wasmtime::Result<Result<(), Error>> {
         let arguments =
             json!({ "path": path, "bytes": content.len(), "mode": format!("{:04o}", mode & PERMISSIONS) });
-        self.make(Call::WriteFile, Effect::Changes, arguments, |step, _| {
+        let checked = checked_path(&path).and_then(|()| checked_content(&path, content.len()));
+        self.make_checked(Call::WriteFile, Effect::Changes, arguments, checked, |step, _| {
             Box::pin(async move {
-                checked_path(&path)?;
+                step.reach("target.write-file", Use::Write, &path).await?;
                 let made = step.context.ssh.make_directory(folder_of(&path), FOLDER_MODE).await;
                 done(made, || format!("make the folder of {path}"))?;
                 let written = step.context.ssh.write_file(&path, &content, mode & PERMISSIONS).await;
@@ -102,10 +108,13 @@ impl target::Host for Host {
 
     async fn rename(&mut self, old: String, new: String) -> wasmtime::Result<Result<(), Error>> {
         let arguments = json!({ "old": old, "new": new });
-        self.make(Call::Rename, Effect::Changes, arguments, |step, _| {
+        let checked = checked_path(&old).and_then(|()| checked_path(&new));
+        self.make_checked(Call::Rename, Effect::Changes, arguments, checked, |step, _| {
             Box::pin(async move {
-                checked_path(&old)?;
-                checked_path(&new)?;
+                for path in [&old, &new] {
+                    step.reach("target.rename", Use::Write, path).await?;
+                }
+                step.forget_folders();
                 done(step.context.ssh.rename(&old, &new).await, || format!("rename {old} to {new}"))
             })
         })
@@ -114,9 +123,11 @@ impl target::Host for Host {
 
     async fn remove(&mut self, path: String) -> wasmtime::Result<Result<(), Error>> {
         let arguments = json!({ "path": path });
-        self.make(Call::Remove, Effect::Changes, arguments, |step, _| {
+        let checked = checked_path(&path);
+        self.make_checked(Call::Remove, Effect::Changes, arguments, checked, |step, _| {
             Box::pin(async move {
-                checked_path(&path)?;
+                step.reach("target.remove", Use::Write, &path).await?;
+                step.forget_folders();
                 done(step.context.ssh.remove(&path).await, || format!("remove {path}"))
             })
         })
@@ -131,7 +142,8 @@ impl target::Host for Host {
         let arguments = json!({
             "entries": entries.len(), "bytes": entries.iter().map(size).sum::<u64>(), "destination": destination,
         });
-        self.make(Call::Upload, Effect::Changes, arguments, |step, _| {
+        let checked = checked_path(&destination).and_then(|()| checked_entries(&entries));
+        self.make_checked(Call::Upload, Effect::Changes, arguments, checked, |step, _| {
             Box::pin(upload(step, entries, destination))
         })
         .await
@@ -146,10 +158,13 @@ pub(super) fn folder_of(path: &str) -> &str {
     }
 }
 
-async fn run(step: &Step, id: u64, command: Command) -> Result<Made<Output>, Error> {
-    for path in command.directory.iter().chain(&command.environment_file) {
-        checked_path(path)?;
-    }
+pub(super) async fn run(step: &Step, id: u64, command: Command) -> Result<Made<Output>, Error> {
+    let reads = match command.effect {
+        target::Effect::Reads => true,
+        target::Effect::Changes => false,
+    };
+    let (directory, environment_file) = (command.directory.as_deref(), command.environment_file.as_deref());
+    step.reach_by_command(&command.argv, directory, environment_file, reads).await?;
     let limit = step.context.limits.timeout;
     let command_timeout = command.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into()));
     let remote = RemoteCommand {
@@ -224,7 +239,8 @@ impl Watch for Follow<'_> {
 }
 
 async fn upload(step: &Step, entries: Vec<Entry>, destination: String) -> Result<Made<()>, Error> {
-    checked_path(&destination)?;
+    step.reach("target.upload", Use::Upload, &destination).await?;
+    step.forget_folders();
     let Some(source) = &step.context.service_dir else {
         return Err(Error {
             fault: Fault::Request,
@@ -314,43 +330,5 @@ pub(super) fn ssh_error(attempted: &str, error: &SshError) -> Error {
         attempted: attempted.into(),
         seen: error.problem(),
         next: error.next_move(),
-    }
-}
-
-/// Paths mean the same whoever reads them: from the root, and straight on.
-pub(super) fn checked_path(path: &str) -> Result<(), Error> {
-    let problem = if !path.starts_with('/') {
-        "it does not begin with `/`"
-    } else if path.split('/').any(|name| name == "..") {
-        "it has `..` in it"
-    } else if path.contains('\0') {
-        "it holds a NUL character"
-    } else {
-        return Ok(());
-    };
-    Err(Error {
-        fault: Fault::Plugin,
-        attempted: format!("use the path {path:?} on the target"),
-        seen: problem.into(),
-        next: "the plugin should build its paths on `deployment.layout`".into(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_absolute_and_straight() {
-        let check = |path: &str, ok: bool| assert_eq!(checked_path(path).is_ok(), ok, "{path:?}");
-        check("/", true);
-        check("/opt/fpai/services/a b/..hidden", true);
-        check("/opt/a..b/c", true);
-        check("", false);
-        check("relative", false);
-        check("./here", false);
-        check("/opt/../etc/shadow", false);
-        check("/opt/..", false);
-        check("/opt/\0", false);
     }
 }

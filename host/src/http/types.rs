@@ -312,7 +312,8 @@ impl JobRegistration {
 
 impl Release {
     pub fn of(release: ReleaseOnTarget) -> Self {
-        let ReleaseOnTarget { record: release, is_predecessor, unavailable, unchecked, target_asked } = release;
+        let ReleaseOnTarget { record: release, is_predecessor, unavailable, unchecked, target_asked } =
+            release;
         Release {
             release: release.id,
             service_name: release.service,

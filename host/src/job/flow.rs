@@ -3,8 +3,9 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::capability::limits;
 use crate::journal::{Failure, Fault, JobRecord, ReleaseRecord, Variable};
-use crate::stage::{self, Deployment, Finding, Layout, Release, Severity};
+use crate::stage::{self, Artifact, Deployment, Finding, Instance, Layout, Release, Severity};
 
 /// Where a release of a service lives under the target's services root.
 pub fn layout(root: &str, service: &str, release: &str) -> Layout {
@@ -44,11 +45,23 @@ pub fn of_release(root: &str, release: &ReleaseRecord, job: &str, settings: &Val
 
 /// The contract's view of an earlier release; none when it never came as far as an instance.
 pub fn release(root: &str, record: &ReleaseRecord) -> Option<Release> {
+    let mut artifact: Artifact = value(record.artifact.as_ref()?)?;
+    let mut instance: Instance = value(record.instance.as_ref()?)?;
+    // An older build took names of any length: they are no reason that nothing can follow such a release.
+    let names = [&mut artifact.kind, &mut artifact.reference, &mut artifact.digest];
+    for name in names.into_iter().chain([&mut instance.kind, &mut instance.name]) {
+        limits::cut(name, limits::IDENTIFIER);
+    }
+    for argv in [&mut instance.alive, &mut instance.last_words] {
+        if argv.iter().map(String::len).sum::<usize>() > limits::COMMAND {
+            argv.clear();
+        }
+    }
     Some(Release {
         id: record.id.clone(),
         layout: layout(root, &record.service, &record.id),
-        artifact: value(record.artifact.as_ref()?)?,
-        instance: value(record.instance.as_ref()?)?,
+        artifact,
+        instance,
     })
 }
 
@@ -100,6 +113,25 @@ pub fn failure(plugin: &str, error: stage::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_release_with_a_name_of_megabytes_can_be_followed() {
+        let record: ReleaseRecord = serde_json::from_value(json!({
+            "service": "one", "target": "root@t:22", "id": "1", "job": "deploy-1", "standing": "live",
+            "method": "docker", "port": 8001, "environment": [], "environment_digest": "", "files": null,
+            "artifact": { "kind": "image", "reference": "x".repeat(20 << 20), "digest": "", "bytes": null },
+            "instance": {
+                "kind": "container", "name": "one-1", "port": 8001, "alive": ["y".repeat(1 << 20)],
+                "last_words": ["tail"],
+            },
+            "plugins": {}, "created_at": "2026-11-25T00:00:00Z",
+        }))
+        .unwrap();
+        let release = release("/opt/fpai/services", &record).unwrap();
+        assert!(release.artifact.reference.len() < limits::IDENTIFIER + 64);
+        assert!(release.instance.alive.is_empty());
+        assert_eq!((release.instance.name.as_str(), release.instance.last_words.len()), ("one-1", 1));
+    }
 
     #[test]
     fn findings_are_shown_in_the_words_of_the_contract() {

@@ -8,7 +8,7 @@ use super::release::ReleaseIds;
 use crate::capability::{HttpClient, Registry};
 use crate::journal::Journal;
 use crate::seal::Seal;
-use crate::ssh::{Ended, RemoteCommand, RemoteProcess, Ssh, Target};
+use crate::ssh::{Ended, RemoteProcess, Ssh, Target};
 use crate::stage::{Catalog, Stage};
 
 /// What every job works with.
@@ -42,13 +42,6 @@ impl Host {
     /// Whether a job is for the server that this deployer was started with. A job never runs on another one.
     pub fn serves(&self, target: &str) -> bool {
         target.parse::<Target>().is_ok_and(|target| target == *self.ssh.target())
-    }
-
-    /// Runs a command that only reads, for the host's own use, and gives its output.
-    pub(super) async fn run_reading(&self, argv: &[String], timeout: Duration) -> Result<String, String> {
-        let command = RemoteCommand::new(argv.iter().cloned()).timeout(timeout);
-        let output = self.ssh.run(&command, &mut ()).await.map_err(|error| error.to_string())?;
-        Ok(format!("{}{}", output.stdout, output.stderr))
     }
 
     /// Ends a process group that a command of an earlier run left on the target, if it still is that one.

@@ -1,6 +1,7 @@
 //! The API's way to the jobs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -19,6 +20,9 @@ use crate::journal::{
     Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, Event, JobRecord, ReleaseRecord,
 };
 use crate::pipeline::Keep;
+
+/// How long an answer about the plugins waits for those that are still being loaded.
+const LOADING: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub struct Jobs(pub Arc<Supervisor>);
@@ -186,7 +190,7 @@ impl Deployments for Jobs {
 
     async fn capabilities(&self) -> Capabilities {
         let host = &self.0.host;
-        let plugins = host.catalog.snapshot().await;
+        let plugins = host.catalog.snapshot_within(LOADING).await;
         Capabilities {
             methods: plugins.methods(),
             plugins: plugins
@@ -204,6 +208,10 @@ impl Deployments for Jobs {
                 .refused
                 .iter()
                 .map(|refused| RefusedPlugin { file: refused.file.clone(), reason: refused.reason.clone() })
+                .chain(plugins.loading.iter().map(|name| RefusedPlugin {
+                    file: format!("{name}.wasm"),
+                    reason: "it is still being loaded".into(),
+                }))
                 .collect(),
             target: host.ssh.target().to_string(),
             registry: host.registry.as_ref().map(|registry| registry.url.clone()),

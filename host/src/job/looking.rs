@@ -12,9 +12,10 @@ use super::flow;
 use super::host::Host;
 use super::promise::{self, Availability, Because, Candidate, NoRollback, OnTarget};
 use super::state::Phase;
+use super::step::granted;
 use crate::capability::{
-    Amount, CallEnded, EnvironmentSource, Intent, Level, Limits, RecordError, Recorder, Redactor, Source,
-    StepContext,
+    Amount, Boundary, CallEnded, EnvironmentSource, Intent, Level, Limits, RecordError, Recorder, Redactor,
+    Source, StepContext,
 };
 use crate::journal::{JournalError, ReleaseRecord};
 use crate::pipeline::{Plan, PlannedStep};
@@ -46,10 +47,14 @@ pub(super) async fn availability(
     host: &Host,
     releases: &[ReleaseRecord],
 ) -> Result<Vec<Availability>, JournalError> {
-    let plugins = host.catalog.snapshot().await;
-    let mut known = Vec::new();
+    let mut plans = Vec::new();
     for release in releases {
-        let plan = plan_of(host, release).await?;
+        plans.push(plan_of(host, release).await?);
+    }
+    let steps = plans.iter().flatten().flat_map(|plan| &plan.steps);
+    let plugins = host.catalog.with(&steps.map(|step| step.plugin.clone()).collect()).await;
+    let mut known = Vec::new();
+    for (release, plan) in releases.iter().zip(plans) {
         let lacks = promise::lacks_here(release, plan.as_ref(), plugins.as_ref(), &plugins.refused);
         known.push((release.clone(), plan, lacks));
     }
@@ -137,14 +142,17 @@ async fn inspect(
     let artifact: Artifact =
         release.artifact.as_ref().and_then(flow::value).ok_or("what was built of it is not on record")?;
     let deployment = flow::of_release(&host.root, release, &release.job, &planned.settings);
-    let context = context(host, planned, plugin.clone());
+    let context = context(host, &release.service, planned, plugin.clone());
     host.stage.inspect(context, &deployment, &artifact).await.map_err(|error| error.into_error().seen)
 }
 
-fn context(host: &Host, planned: &PlannedStep, plugin: Arc<Plugin>) -> StepContext {
+fn context(host: &Host, service: &str, planned: &PlannedStep, plugin: Arc<Plugin>) -> StepContext {
     StepContext {
         plugin,
-        grants: planned.grants.iter().copied().collect(),
+        grants: granted(planned),
+        // Nothing is changed, and no environment named.
+        boundary: Boundary::new(&host.root, service, std::iter::empty()),
+        started: None,
         pipeline_file: planned.pipeline.clone(),
         limits: Limits {
             memory_bytes: u64::from(planned.memory_mib) << 20,
@@ -165,7 +173,7 @@ fn context(host: &Host, planned: &PlannedStep, plugin: Arc<Plugin>) -> StepConte
 }
 
 /// Who only looks belongs to no job, and changes nothing: the deployer's own log is enough of a record.
-struct Traced;
+pub(super) struct Traced;
 
 #[async_trait]
 impl Recorder for Traced {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::flow;
+use super::liveness::started;
 use super::outage;
 use super::runner::{Runner, Stop};
 use super::state::Phase;
@@ -188,6 +189,9 @@ impl Runner {
         // What ran before is asked as it was when it was deployed: the new pipeline may ask for what only the new
         // release has.
         let own = of.and_then(|release| flow::value::<Plan>(release.plan.as_ref()?));
+        let plan = own.as_ref().unwrap_or(&self.plan);
+        // Its commands are words of the plugin that started it, and run under what that one was granted.
+        self.started = plan.steps(Phase::StartService).next().map(|starting| started(instance, starting));
         let planned = own.as_ref().unwrap_or(&self.plan).steps(Phase::VerifyHealth).cloned();
         for (index, planned) in planned.collect::<Vec<_>>().into_iter().enumerate() {
             let mut deployment = self.deployment(&planned);
@@ -211,7 +215,7 @@ impl Runner {
                 "plugin": planned.plugin, "summary": verdict.summary, "probes": verdict.probes,
             }));
             if !passed {
-                let last_words = self.last_words(instance).await;
+                let last_words = self.last_words(&planned).await;
                 let failure = Failure {
                     fault: Fault::Target,
                     plugin: Some(planned.plugin.clone()),

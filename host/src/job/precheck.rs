@@ -9,7 +9,7 @@ use super::runner::{Runner, Stop, fail};
 use super::state::{Aftermath, Phase};
 use crate::journal::{Fault, JobKind, ReleaseRecord};
 use crate::pipeline::{Plan, PlannedStep};
-use crate::stage::{Artifact, Finding, Instance, Severity};
+use crate::stage::{Artifact, Finding, Severity};
 
 impl Runner {
     /// Makes sure that what Start needs is there. Only before Start was called for the first time: afterwards,
@@ -101,9 +101,8 @@ impl Runner {
     /// What runs after a job that failed in Start before it called anything that could have touched it.
     pub(super) async fn untouched(&self) -> Aftermath {
         let previous = self.job.previous.as_ref();
-        let instance = previous.and_then(|previous| flow::value::<Instance>(previous.instance.as_ref()?));
-        match (previous, instance) {
-            (Some(previous), Some(instance)) => match self.life(&instance).await {
+        match (previous, self.previous_instance()) {
+            (Some(previous), Some(_)) => match self.life_of_previous().await {
                 Life::Lives => Aftermath::StillRuns(previous.id.clone()),
                 Life::Dead(_) | Life::Unseen(_) => Aftermath::Untouched,
             },

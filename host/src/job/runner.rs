@@ -17,7 +17,7 @@ use super::reconcile::OnTarget;
 use super::registering;
 use super::release;
 use super::state::{self, Aftermath, JobEvent, JobState, Phase, PhaseStatus};
-use crate::capability::{EnvironmentSource, FolderError, Redactor, Secret, ServiceFolder};
+use crate::capability::{EnvironmentSource, FolderError, Redactor, Secret, ServiceFolder, Started};
 use crate::journal::{
     Failure, Fault, JobKind, JobRecord, JournalError, Origin, PhaseUpdate, ReleaseRecord, Standing,
     StepRecord, now,
@@ -51,6 +51,8 @@ pub(super) struct Runner {
     pub folder: Result<ServiceFolder, FolderError>,
     /// What was on the target when the lease was taken. None in a later run of the job.
     pub seen: Option<OnTarget>,
+    /// The instance that is being verified, and what may be run to look at it.
+    pub started: Option<Started>,
 }
 
 /// Why a step or a phase did not come to its end.
@@ -200,7 +202,10 @@ impl Runner {
             None => EnvironmentSource::OnTarget,
         };
         let redactor = Runner::first_redactor(&host, &job, &plan, &environment).await;
-        let plugins = host.catalog.snapshot().await;
+        // Those of the job, and of what it may have to bring back.
+        let before = job.previous.as_ref().and_then(|previous| flow::value::<Plan>(previous.plan.as_ref()?));
+        let steps = plan.steps.iter().chain(before.iter().flat_map(|plan| &plan.steps));
+        let plugins = host.catalog.with(&steps.map(|step| step.plugin.clone()).collect()).await;
         let resumed = job.started_at.is_some();
         let folder = ServiceFolder::open_marked(
             job.request.service_folder.as_ref(),
@@ -224,6 +229,7 @@ impl Runner {
             release,
             folder,
             seen: None,
+            started: None,
         })
     }
 

@@ -2,7 +2,6 @@
 //! plugin called, and the outcome recorded.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,10 +13,10 @@ use super::recorder::JournalRecorder;
 use super::redaction::Answer;
 use super::runner::{Runner, Stop, fail};
 use super::state::{JobState, Phase};
-use crate::capability::{EnvironmentSource, Limits, Redactor};
+use crate::capability::{Boundary, EnvironmentSource, Grants, Limits, Recorder};
 use crate::journal::{Failure, Fault, JournalError, StepRecord, StepStart};
 use crate::pipeline::PlannedStep;
-use crate::stage::{Deployment, Instance, Plugin, Stage, StepContext, StepError};
+use crate::stage::{Deployment, Plugin, Stage, StepContext, StepError};
 
 /// What a plugin's turn came to.
 enum Turn<T> {
@@ -182,16 +181,18 @@ impl Runner {
         }
     }
 
-    fn context(
+    pub(in crate::job) fn context(
         &self,
         plugin: Arc<Plugin>,
         planned: &PlannedStep,
-        recorder: Arc<JournalRecorder>,
+        recorder: Arc<dyn Recorder>,
     ) -> StepContext {
         let unwinding = self.unwinding();
         StepContext {
             plugin,
-            grants: planned.grants.iter().copied().collect(),
+            grants: granted(planned),
+            boundary: self.boundary(),
+            started: self.started.clone(),
             pipeline_file: planned.pipeline.clone(),
             limits: Limits { memory_bytes: u64::from(planned.memory_mib) << 20, timeout: planned.timeout },
             redactor: self.redactor.clone(),
@@ -260,18 +261,19 @@ impl Runner {
             .map_err(|error| format!("could not switch {}/current: {error}", layout.root))
     }
 
-    /// The instance's last log lines, as well as they can be had.
-    pub(in crate::job) async fn last_words(&self, instance: &Instance) -> Vec<String> {
-        match self.host.run_reading(&instance.last_words, Duration::from_secs(20)).await {
-            // As a whole: a value may have several lines.
-            Ok(text) => {
-                let redacted = move |redactor: &Redactor| redactor.redact_string(text);
-                let text = self.redactor.apart(usize::MAX, redacted).await;
-                text.lines().map(str::to_owned).collect()
-            }
-            Err(error) => vec![format!("(its log could not be read: {error})")],
-        }
+    /// What a step may change on the target: what belongs to this job's release, or to the one before it.
+    fn boundary(&self) -> Boundary {
+        let previous = self.job.previous.as_ref().map(|previous| previous.id.as_str());
+        let releases = [Some(self.job.release.as_str()), previous].into_iter().flatten();
+        let environment =
+            |release: &str| flow::layout(&self.host.root, &self.job.service, release).environment;
+        Boundary::new(&self.host.root, &self.job.service, releases.map(environment))
     }
+}
+
+/// What a plan grants to a step's plugin.
+pub(super) fn granted(planned: &PlannedStep) -> Grants {
+    planned.grants.iter().copied().collect::<Grants>().with_paths(planned.paths.iter().cloned())
 }
 
 /// Makes `{root}/current` lead to a release, in one step.

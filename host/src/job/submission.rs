@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -19,6 +20,8 @@ use crate::pipeline::{self, Plan};
 
 /// Values up to here fit on one line of an environment file.
 const ONE_LINE_BYTES: usize = 32 << 10;
+/// How long a refusal waits for the names of all methods.
+const NAMED: Duration = Duration::from_secs(5);
 
 /// Looks at everything that is asked for, and names all that is wrong at once. The environment goes with the job, to
 /// be sealed when it is accepted.
@@ -106,9 +109,18 @@ pub(super) async fn feasible(host: &Host, known: &Known) -> Feasible {
     }
     let mut plan = None;
     if let Some(method) = &known.deployment_method {
-        let plugins = host.catalog.snapshot().await;
+        let service = known.service_name.as_deref().unwrap_or_default();
+        let mut plugins = host.catalog.with(&pipeline::needed(&host.pipelines, service, method).await).await;
+        if !plugins.methods().contains(method) {
+            // What there is instead is named in the answer.
+            plugins = host.catalog.snapshot_within(NAMED).await;
+        }
         let methods = plugins.methods();
         match &known.service_name {
+            _ if plugins.loading.contains(method) => {
+                let problem = format!("the plugin `{method}` is still being loaded; ask again in a moment");
+                problems.push(FieldProblem::new("deployment_method", problem));
+            }
             _ if !methods.contains(method) => {
                 problems.push(FieldProblem::new("deployment_method", no_such_method(method, &methods)));
             }

@@ -13,17 +13,12 @@ use super::state::{JobState, Phase, PhaseStatus};
 use super::step::point;
 use crate::journal::{Fault, JobKind, JournalError, PhaseUpdate};
 use crate::pipeline::PlannedStep;
-use crate::ssh::{Exit, RemoteCommand};
 use crate::stage::Instance;
 
 /// How long a target is asked again that answers, and cannot run what ran before.
 const RESTORE_PATIENCE: Duration = Duration::from_secs(60);
-/// For one look at an instance.
-const LOOK: Duration = Duration::from_secs(20);
 /// For one question at the service's port.
 const QUESTION: Duration = Duration::from_secs(2);
-/// What a shell exits with when it cannot run a program.
-const CANNOT_RUN: [u32; 2] = [126, 127];
 
 impl Runner {
     /// Ends the job: what failed is taken away, and the previous release runs and is verified.
@@ -34,7 +29,7 @@ impl Runner {
         }
         let restore_begun = self.turns.iter().any(|(key, _)| key == "restore");
         let instance = self.previous_instance();
-        let before = self.life_of(instance.as_ref()).await;
+        let before = self.life_of_previous().await;
         let (restoring, mut told) = match self.restore().await {
             Ok(end) => end,
             Err(Stop::Journal(error)) => return Err(error),
@@ -51,7 +46,7 @@ impl Runner {
         let never_stopped = outcome::never_stopped(phase, restore_begun, &before, gap_seen);
         let (life, answers) = match (&restoring, &instance) {
             (Restoring::TakenAway | Restoring::ChecksFail(_) | Restoring::Failed(_), Some(instance)) => {
-                (self.life(instance).await, self.who_answers(instance.port).await)
+                (self.life_of_previous().await, self.who_answers(instance.port).await)
             }
             (Restoring::Verified, _) | (_, None) => (before, None),
         };
@@ -92,7 +87,7 @@ impl Runner {
                 told.insert("error".into(), json!(failure.to_string()));
                 told.insert("details".into(), details);
                 let instance = self.previous_instance();
-                match (self.life_of(instance.as_ref()).await, instance) {
+                match (self.life_of_previous().await, instance) {
                     (Life::Lives, Some(instance)) => {
                         self.say(&format!("restoring failed, and release {} runs all the same", previous.id))
                             .await?;
@@ -141,39 +136,6 @@ impl Runner {
             let Some(pause) = pause else { return Err(Stop::Failed { failure, details }) };
             self.say(&format!("restoring what ran before failed, and is tried again: {failure}")).await?;
             self.rest(pause).await?;
-        }
-    }
-
-    /// What ran before this job, as it was started.
-    fn previous_instance(&self) -> Option<Instance> {
-        flow::value(self.job.previous.as_ref()?.instance.as_ref()?)
-    }
-
-    async fn life_of(&self, instance: Option<&Instance>) -> Life {
-        match instance {
-            Some(instance) => self.life(instance).await,
-            None => Life::Unseen("how to tell is not on record".into()),
-        }
-    }
-
-    /// Whether an instance lives, by the command that its plugin gave for that.
-    pub(super) async fn life(&self, instance: &Instance) -> Life {
-        if instance.alive.is_empty() {
-            return Life::Unseen("its plugin gave no way to tell".into());
-        }
-        let command = RemoteCommand::new(instance.alive.iter().cloned()).timeout(LOOK);
-        let output = match self.host.ssh.run(&command, &mut ()).await {
-            Ok(output) => output,
-            Err(error) => return Life::Unseen(error.problem()),
-        };
-        let said = self.redactor.redact(format!("{}{}", output.stdout, output.stderr).trim()).into_owned();
-        match output.exit {
-            Exit::Code(0) => Life::Lives,
-            Exit::Code(code) if CANNOT_RUN.contains(&code) => Life::Unseen(said),
-            Exit::Code(_) | Exit::Signal(_) if said.is_empty() => {
-                Life::Dead(format!("the {} {} is gone", instance.kind, instance.name))
-            }
-            Exit::Code(_) | Exit::Signal(_) => Life::Dead(said),
         }
     }
 

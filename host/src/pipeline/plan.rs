@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::file::{self, Entry, PipelineFile};
 use super::problem::{PipelineError, Problem};
-use crate::capability::Grant;
+use crate::capability::{Grant, PathGrant};
 use crate::job::state::Phase;
 use crate::stage::SettingProblem;
 
@@ -58,6 +58,9 @@ pub struct PlannedStep {
     pub digest: String,
     pub settings: Value,
     pub grants: BTreeSet<Grant>,
+    /// Outside of the service's folder. Plans that are older than these have what the shipped plugins need.
+    #[serde(default = "PathGrant::of_older_plans")]
+    pub paths: Vec<PathGrant>,
     /// For the whole step. The phase's and the job's limits hold beside it.
     pub timeout: Duration,
     pub memory_mib: u32,
@@ -70,6 +73,8 @@ pub trait Available {
     fn names(&self) -> Vec<String>;
     fn digest(&self, plugin: &str) -> Option<String>;
     fn serves(&self, plugin: &str, phase: Phase) -> bool;
+    /// Whether its file is there, and not yet known.
+    fn is_loading(&self, plugin: &str) -> bool;
     fn check_settings(&self, plugin: &str, settings: &Value) -> Vec<SettingProblem>;
 }
 
@@ -91,6 +96,24 @@ pub async fn load(
     };
     let own = read(&folder.join(format!("{service}.toml"))).await?.unwrap_or_default();
     plan(&base, &own, method, plugins)
+}
+
+/// The plugins that a service's pipeline speaks of, as far as it can be read: what has to be known to plan by it.
+pub async fn needed(folder: &Path, service: &str, method: &str) -> BTreeSet<String> {
+    let base = match read(&folder.join("default.toml")).await {
+        Ok(Some(file)) => file,
+        Ok(None) | Err(_) => {
+            file::parse(Path::new("default.toml (built in)"), BUILT_IN.into()).unwrap_or_default()
+        }
+    };
+    let own = read(&folder.join(format!("{service}.toml"))).await.ok().flatten().unwrap_or_default();
+    let steps = [&base, &own].into_iter().flat_map(|file| {
+        let steps = Phase::ALL.into_iter().filter_map(|phase| file.steps(phase)).flatten();
+        steps.map(|entry| entry.get_ref().plugin().to_owned())
+    });
+    let named = own.settings.keys().chain(own.grants.keys()).chain(own.limits.keys()).cloned();
+    let names = steps.chain(named).filter(|name| name != METHOD);
+    names.chain([method.to_owned()]).collect()
 }
 
 async fn read(path: &Path) -> Result<Option<PipelineFile>, PipelineError> {
@@ -196,6 +219,11 @@ fn step(
     let by_method = written == METHOD;
     let plugin = if by_method { layers.method } else { written };
     let Some(digest) = plugins.digest(plugin) else {
+        if plugins.is_loading(plugin) {
+            let message =
+                format!("{} has a step `{plugin}`, and this plugin is still being loaded", phase.key());
+            return Err(vec![file.problem(Some(entry.span()), message, "ask again in a moment")]);
+        }
         return Err(vec![file.problem(
             Some(entry.span()),
             format!("{} has a step `{plugin}`, and there is no such plugin", phase.key()),
@@ -231,11 +259,11 @@ fn step(
         .into_iter()
         .map(|problem| setting_problem(layers, plugin, entry, &problem))
         .collect();
-    let grants = match grants(layers, plugin, by_method) {
+    let (grants, paths) = match grants(layers, plugin, by_method) {
         Ok(grants) => grants,
         Err(found) => {
             problems.extend(found);
-            BTreeSet::new()
+            (BTreeSet::new(), Vec::new())
         }
     };
     if !problems.is_empty() {
@@ -248,30 +276,49 @@ fn step(
         digest,
         settings,
         grants,
+        paths,
         timeout: step_timeout,
         memory_mib: limit(layers.own).or_else(|| limit(layers.base)).unwrap_or(MEMORY_MIB),
         pipeline: layers.base.name.clone(),
     }))
 }
 
-/// A plugin's grants are those under its own name, and for a method also those under `{method}`.
-fn grants(layers: &Layers<'_>, plugin: &str, by_method: bool) -> Result<BTreeSet<Grant>, Vec<Problem>> {
+/// A plugin's grants are those under its own name, and for a method also those under `{method}`. One with a path is
+/// the grant itself, and the path beside the service's folder.
+fn grants(
+    layers: &Layers<'_>,
+    plugin: &str,
+    by_method: bool,
+) -> Result<(BTreeSet<Grant>, Vec<PathGrant>), Vec<Problem>> {
     let mut granted = BTreeSet::new();
+    let mut paths = BTreeSet::new();
     let mut problems = Vec::new();
     let names = std::iter::once(plugin).chain(by_method.then_some(METHOD));
     for name in names {
         for file in [layers.base, layers.own] {
             for grant in file.grants.get(name).into_iter().flatten() {
-                match grant.get_ref().parse::<Grant>() {
-                    Ok(grant) => {
-                        granted.insert(grant);
-                    }
-                    Err(error) => problems.push(file.problem(Some(grant.span()), error.to_string(), "")),
-                }
+                let problem = match grant.get_ref().contains(':') {
+                    true => match grant.get_ref().parse::<PathGrant>() {
+                        Ok(path) => {
+                            granted.insert(path.grant());
+                            paths.insert(path);
+                            continue;
+                        }
+                        Err(error) => error.to_string(),
+                    },
+                    false => match grant.get_ref().parse::<Grant>() {
+                        Ok(grant) => {
+                            granted.insert(grant);
+                            continue;
+                        }
+                        Err(error) => error.to_string(),
+                    },
+                };
+                problems.push(file.problem(Some(grant.span()), problem, ""));
             }
         }
     }
-    if problems.is_empty() { Ok(granted) } else { Err(problems) }
+    if problems.is_empty() { Ok((granted, paths.into_iter().collect())) } else { Err(problems) }
 }
 
 fn setting_problem(
@@ -319,7 +366,7 @@ fn unknown_names(own: &PipelineFile, plugins: &impl Available) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (table, names) in tables {
         for name in names {
-            if name != METHOD && plugins.digest(name).is_none() {
+            if name != METHOD && plugins.digest(name).is_none() && !plugins.is_loading(name) {
                 problems.push(own.problem(
                     own.place(&[table, name]),
                     format!("[{table}] has `{name}`, and there is no such plugin"),

@@ -27,6 +27,10 @@ impl Available for Snapshot {
         self.plugin(plugin).is_some_and(|plugin| plugin.exports(export))
     }
 
+    fn is_loading(&self, plugin: &str) -> bool {
+        self.loading.contains(plugin)
+    }
+
     fn check_settings(&self, plugin: &str, settings: &Value) -> Vec<SettingProblem> {
         let checked = self.plugin(plugin).map(|plugin| plugin.check_settings(settings));
         checked.and_then(Result::err).unwrap_or_default()

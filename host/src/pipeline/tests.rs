@@ -33,6 +33,10 @@ impl Available for Shelf {
         SHELF.iter().any(|(name, phases)| *name == plugin && phases.contains(&phase))
     }
 
+    fn is_loading(&self, plugin: &str) -> bool {
+        plugin == "slow"
+    }
+
     fn check_settings(&self, plugin: &str, settings: &Value) -> Vec<SettingProblem> {
         let wrong = plugin == "docker" && settings["memory"].is_number();
         let problem = SettingProblem { path: vec!["memory".into()], message: "a number is no text".into() };
@@ -72,10 +76,23 @@ fn what_may_be_wrong_is_named_with_its_place() {
         &["shop.toml:1: [settings] has `dokcer`, and there is no such plugin; there are: docker"],
     );
     check("[phases]\nverify = [\"helth\"]\n", &["shop.toml:2: verify has a step `helth`"]);
+    check(
+        "[phases]\nverify = [\"slow\"]\n",
+        &["shop.toml:2: verify has a step `slow`, and this plugin is still being loaded; ask again"],
+    );
     check("[phases]\nverify = [\"sftp\"]\n", &["shop.toml:2: the plugin `sftp` does not export `verify`"]);
     check("[phases]\nverify = []\n", &["`verify` needs at least one step"]);
     check("[phases]\nbuild = [\"docker\", \"docker\"]\n", &["`build` needs exactly one step, and has 2"]);
     check("[grants]\nhealth = [\"http.everything\"]\n", &["shop.toml:2: "]);
+    check("[grants]\nhealth = [\"target.write:/srv/\"]\n", &[]);
+    check(
+        "[grants]\nhealth = [\"http.any:/srv\"]\n",
+        &["shop.toml:2: \"http.any:/srv\": `http.any` takes no path"],
+    );
+    check(
+        "[grants]\nhealth = [\"target.write:srv\"]\n",
+        &["shop.toml:2: \"target.write:srv\": the path has to begin"],
+    );
     check("[timeouts]\njob = \"soon\"\n", &["shop.toml:2: `soon` is no length of time"]);
     check("[retention]\ndays = 0\nstorage = \"0B\"\n", &[]);
     check("[retention]\ndays = -1\n", &["shop.toml:2: `-1` is no number of days; write it like `7`"]);
@@ -115,6 +132,24 @@ fn a_service_changes_what_differs() {
     assert!(verify[0].grants.contains(&Grant::HttpAny) && verify[0].grants.contains(&Grant::HttpLoopback));
     assert_eq!(plan.job_timeout.as_secs(), 180);
     assert_eq!(plan.phase_timeout(Phase::Transfer).as_secs(), 180);
+}
+
+#[test]
+fn a_grant_with_a_path_is_the_grant_and_the_path() {
+    let own = read("shop.toml", "[grants]\nhealth = [\"target.write:/srv/{service}/\"]\n");
+    let plan = plan(&base(), &own, "docker", &Shelf).unwrap();
+    let verify = plan.steps(Phase::VerifyHealth).next().unwrap();
+    assert!(verify.grants.contains(&Grant::TargetWrite));
+    assert_eq!(
+        verify.paths.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["target.write:/srv/{service}/"]
+    );
+    // A plan that was kept by an older build has what the shipped plugins need.
+    let mut kept = serde_json::to_value(verify).unwrap();
+    assert_eq!(kept["paths"], json!(["target.write:/srv/{service}/"]));
+    kept.as_object_mut().unwrap().remove("paths");
+    let older: super::plan::PlannedStep = serde_json::from_value(kept).unwrap();
+    assert_eq!(older.paths[0].path("shop"), "/etc/systemd/system/deployer-shop.service");
 }
 
 #[test]

@@ -195,6 +195,15 @@ impl Sftp {
         self.found(self.raw.stat(path).await.map(|attrs| attrs.attrs))
     }
 
+    /// The path without links. OpenSSH's server resolves a path whose last name is missing, too.
+    pub(super) async fn real_path(&self, path: &str) -> Result<String, Refusal> {
+        let name = self.raw.realpath(path).await.map_err(|error| self.refusal(error))?;
+        let first = name.files.into_iter().next();
+        first
+            .map(|file| file.filename)
+            .ok_or_else(|| Refusal::Failed("it gave no name for the path".to_owned()))
+    }
+
     pub(super) async fn room(&self, path: &str) -> Result<Room, Refusal> {
         if !self.extensions.contains_key(STATVFS) {
             return Err(Refusal::Unsupported);

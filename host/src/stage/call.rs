@@ -4,6 +4,7 @@ use futures::future::BoxFuture;
 use wasmtime::Store;
 use wasmtime::component::Instance as Component;
 
+use super::bounds::Bounded;
 use super::claims;
 use super::engine::Stage;
 use super::plugin::Code;
@@ -105,6 +106,7 @@ impl Stage {
     ) -> Result<Instance, StepError> {
         let (given, artifact) = (deployment.clone(), artifact.clone());
         let indices = |code: &Code| code.start.clone();
+        let may_run = MayRun::of(&step);
         self.call(step, "start", deployment, indices, claims::instance, |indices, store, instance| {
             Box::pin(async move {
                 let guest = indices.load(&mut *store, instance).map_err(misfit)?;
@@ -112,6 +114,7 @@ impl Stage {
             })
         })
         .await
+        .and_then(|started| may_run.check("start", &started).map(|()| started))
     }
 
     pub async fn promote(
@@ -138,6 +141,7 @@ impl Stage {
     ) -> Result<Option<Instance>, StepError> {
         let given = deployment.clone();
         let indices = |code: &Code| code.start.clone();
+        let may_run = MayRun::of(&step);
         self.call(step, "restore", deployment, indices, claims::restored, |indices, store, instance| {
             Box::pin(async move {
                 let guest = indices.load(&mut *store, instance).map_err(misfit)?;
@@ -145,6 +149,10 @@ impl Stage {
             })
         })
         .await
+        .and_then(|restored| match &restored {
+            Some(instance) => may_run.check("restore", instance).map(|()| restored),
+            None => Ok(restored),
+        })
     }
 
     pub async fn verify(
@@ -192,7 +200,7 @@ impl Stage {
         call: F,
     ) -> Result<T, StepError>
     where
-        T: Send,
+        T: Bounded + Send,
         I: Send,
         F: for<'s> FnOnce(I, &'s mut Store<State>, &'s Component) -> BoxFuture<'s, Answer<T>> + Send,
     {
@@ -205,14 +213,47 @@ impl Stage {
             Some(indices) => self.sandboxed(step, |store, instance| call(indices, store, instance)).await,
             None => Err(StepFailure::Missing),
         };
-        let outcome = outcome.and_then(|answer| match claim(deployment, &answer) {
-            Ok(()) => Ok(answer),
-            Err(problem) => Err(StepFailure::Lied(problem)),
+        let outcome = outcome.and_then(|answer| {
+            let believed = answer.bounded().and_then(|answer| claim(deployment, &answer).map(|()| answer));
+            believed.map_err(StepFailure::Lied)
         });
         outcome.map_err(|failure| {
             let failure = if lacks_service { with_hint(failure, &hint) } else { failure };
             StepError { plugin: plugin.name.clone(), function, failure }
         })
+    }
+}
+
+/// Whether a plugin's words may become commands, which an instance's are.
+struct MayRun {
+    plugin: String,
+    /// The line to write where they may not.
+    missing: Option<String>,
+}
+
+impl MayRun {
+    fn of(step: &StepContext) -> Self {
+        let plugin = step.plugin.name.clone();
+        let lacks = !step.grants.has(Grant::TargetRead);
+        let missing = lacks.then(|| {
+            let line = step.grants.line_with(&plugin, Grant::TargetRead);
+            format!("add it to `[grants]` in {}: `{line}`", step.pipeline_file)
+        });
+        Self { plugin, missing }
+    }
+
+    fn check(&self, function: &'static str, instance: &Instance) -> Result<(), StepError> {
+        let says = !(instance.alive.is_empty() && instance.last_words.is_empty());
+        match &self.missing {
+            Some(line) if says => {
+                let problem = format!(
+                    "an instance with commands to look at it, for which the plugin needs the grant `{}`; {line}",
+                    Grant::TargetRead
+                );
+                Err(StepError { plugin: self.plugin.clone(), function, failure: StepFailure::Lied(problem) })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

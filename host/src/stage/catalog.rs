@@ -1,35 +1,42 @@
 //! The plugins that are there: what lies in the folder now, what of it is loaded, and what is refused and
 //! why. It runs no step.
+//!
+//! Each file is read, compiled and described by a task of its own, so that nobody waits for a file that he does not
+//! need: not for one that is slow to compile, and not for one whose `describe` does not end.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::{Semaphore, watch};
 
 use super::contract::Export;
 use super::engine::Stage;
+use super::folder::{Content, Stamp, blocking, list, read};
 use super::inspect::{inspect, is_name};
 use super::plugin::Plugin;
 use super::refusal::Refusal;
 
-/// Components of interpreted languages have tens of MiB.
-const LARGEST: u64 = 256 << 20;
-/// A file that was written a moment ago may be written again with the same time.
-const SETTLED: Duration = Duration::from_secs(1);
-/// When a refusal that may pass is looked at again.
+/// When a refusal that may pass is looked at again: first after this time, then after twice as long each time.
 const AGAIN: Duration = Duration::from_secs(30);
+const AT_LAST: Duration = Duration::from_secs(3600);
+/// How many files are compiled at a time. The compiler itself works on all cores.
+const AT_ONCE: usize = 2;
+/// How long a request waits for the plugins that it needs.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The plugins folder. Looked at anew each time that somebody asks; only what changed is read and compiled.
+#[derive(Clone)]
 pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     stage: Stage,
     folder: PathBuf,
     known: Mutex<BTreeMap<String, Known>>,
+    compiling: Semaphore,
 }
 
 /// The plugins at one moment. Whoever holds it, or one of its plugins, is not disturbed by what comes later.
@@ -37,6 +44,8 @@ pub struct Catalog {
 pub struct Snapshot {
     pub plugins: BTreeMap<String, Arc<Plugin>>,
     pub refused: Vec<Refused>,
+    /// The names of the files that are still being looked at.
+    pub loading: BTreeSet<String>,
 }
 
 /// A file that is not loaded.
@@ -48,11 +57,21 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// A file as it was when it was last read.
+/// A file, as far as it is known.
+#[derive(Default)]
 struct Known {
+    /// As it was when it was last read.
+    read: Option<Version>,
+    /// Closed when the task that looks at it has ended.
+    loading: Option<watch::Receiver<()>>,
+}
+
+#[derive(Clone)]
+struct Version {
     stamp: Stamp,
     settled: bool,
-    digest: String,
+    /// None where it could not be read.
+    digest: Option<String>,
     outcome: Outcome,
 }
 
@@ -60,26 +79,12 @@ struct Known {
 enum Outcome {
     Loaded(Arc<Plugin>),
     Refused(String),
-    /// Refused, but the same file may be fine later.
-    Passing(String, Instant),
-}
-
-/// What tells one version of a file from the next without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-/// A file's content, and when it was what it is.
-struct Content {
-    stamp: Stamp,
-    settled: bool,
-    bytes: Vec<u8>,
-    digest: String,
+    /// Refused, but the same file may be fine later: from then on it is looked at again.
+    Passing {
+        reason: String,
+        until: Instant,
+        tries: u32,
+    },
 }
 
 impl Snapshot {
@@ -102,163 +107,220 @@ impl Snapshot {
 
 impl Catalog {
     pub fn new(stage: Stage, folder: impl Into<PathBuf>) -> Self {
-        Self { stage, folder: folder.into(), known: Mutex::default() }
+        let (folder, known, compiling) = (folder.into(), Mutex::default(), Semaphore::new(AT_ONCE));
+        Self { inner: Arc::new(Inner { stage, folder, known, compiling }) }
     }
 
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.inner.folder
     }
 
-    /// What is there now. What cannot be loaded is refused by name; the rest is there all the same.
+    /// What is there now, all of it looked at. What cannot be loaded is refused by name; the rest is there all the
+    /// same.
     pub async fn snapshot(&self) -> Arc<Snapshot> {
-        let mut known = self.known.lock().await;
-        let folder = self.folder.clone();
+        self.waited(|_| true, None).await
+    }
+
+    /// As `snapshot`, and what takes longer than this is named as still loading.
+    pub async fn snapshot_within(&self, limit: Duration) -> Arc<Snapshot> {
+        self.waited(|_| true, Some(limit)).await
+    }
+
+    /// What is there now, with these plugins looked at. Nobody waits for others.
+    pub async fn with(&self, needed: &BTreeSet<String>) -> Arc<Snapshot> {
+        self.waited(|name| needed.contains(name), Some(PATIENCE)).await
+    }
+
+    async fn waited(&self, needed: impl Fn(&str) -> bool, limit: Option<Duration>) -> Arc<Snapshot> {
+        let folder = self.inner.folder.clone();
         let found = match blocking(move || list(&folder)).await {
             Ok(found) => found,
             Err(error) => {
                 let reason = format!("the folder cannot be read: {error}; give another with --plugins");
-                let file = self.folder.display().to_string();
-                return Arc::new(Snapshot {
-                    plugins: BTreeMap::new(),
-                    refused: vec![Refused { file, reason }],
-                });
+                let file = self.inner.folder.display().to_string();
+                return Arc::new(Snapshot { refused: vec![Refused { file, reason }], ..Snapshot::default() });
             }
         };
-        known.retain(|file, _| found.contains_key(file));
-        let mut snapshot = Snapshot::default();
-        for (file, stamp) in found {
-            let outcome = self.look(&mut known, &file, stamp).await;
-            match outcome {
-                Outcome::Loaded(plugin) => {
-                    snapshot.plugins.insert(plugin.name.clone(), plugin);
-                }
-                Outcome::Refused(reason) | Outcome::Passing(reason, _) => {
-                    snapshot.refused.push(Refused { file, reason });
-                }
+        let mut waiting = self.inner.look_at(found);
+        waiting.retain(|(name, _)| needed(name));
+        let all = async {
+            for (_, mut loading) in waiting {
+                // It sends nothing: it ends.
+                while loading.changed().await.is_ok() {}
+            }
+        };
+        match limit {
+            None => all.await,
+            Some(limit) => {
+                let _ = tokio::time::timeout(limit, all).await;
             }
         }
-        Arc::new(snapshot)
+        Arc::new(self.inner.collect())
+    }
+}
+
+impl Inner {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to load what is new or changed, the small ones first. Answers what is being loaded, by plugins' names.
+    fn look_at(self: &Arc<Self>, found: BTreeMap<String, Stamp>) -> Vec<(String, watch::Receiver<()>)> {
+        let mut known = self.known();
+        known.retain(|file, _| found.contains_key(file));
+        let mut files: Vec<(String, Stamp)> = found.into_iter().collect();
+        files.sort_by_key(|(_, stamp)| stamp.size());
+        let mut waiting = Vec::new();
+        for (file, stamp) in files {
+            let one = known.entry(file.clone()).or_default();
+            let name = file.strip_suffix(".wasm").unwrap_or(&file).to_owned();
+            let loading = one.loading.clone().filter(|loading| loading.has_changed().is_ok());
+            let loading = match loading {
+                Some(loading) => loading,
+                None if one.read.as_ref().is_some_and(|read| read.holds(stamp)) => continue,
+                None if !is_name(&name) => {
+                    one.read = Some(Version::refused(stamp, &Refusal::FileName));
+                    continue;
+                }
+                None => {
+                    let (done, loading) = watch::channel(());
+                    one.loading = Some(loading.clone());
+                    let (inner, earlier) = (self.clone(), one.read.clone());
+                    tokio::spawn(async move {
+                        let version = inner.load(&file, stamp, earlier).await;
+                        // Taken away meanwhile: nobody asks for it.
+                        if let Some(one) = inner.known().get_mut(&file) {
+                            one.read = Some(version);
+                            one.loading = None;
+                        }
+                        drop(done);
+                    });
+                    loading
+                }
+            };
+            waiting.push((name, loading));
+        }
+        waiting
     }
 
     /// One file: as it is known, or read again.
-    async fn look(&self, known: &mut BTreeMap<String, Known>, file: &str, stamp: Stamp) -> Outcome {
-        if let Some(one) = known.get(file)
-            && one.settled
-            && one.stamp == stamp
-            && one.outcome.holds()
-        {
-            return one.outcome.clone();
-        }
+    async fn load(&self, file: &str, stamp: Stamp, earlier: Option<Version>) -> Version {
         let path = self.folder.join(file);
         let name = file.strip_suffix(".wasm").unwrap_or(file);
-        if !is_name(name) {
-            return Outcome::Refused(Refusal::FileName.to_string());
-        }
-        let content = match blocking(move || read(&path)).await {
+        let tries = earlier.as_ref().map_or(0, Version::tries);
+        let content = match blocking({
+            let path = path.clone();
+            move || read(&path)
+        })
+        .await
+        {
             Ok(content) => content,
-            Err(refusal) => return self.refuse(file, &refusal),
+            Err(refusal) => return refuse(file, &refusal, Version::refused(stamp, &refusal)),
         };
         let Content { stamp, settled, bytes, digest } = content;
-        let same = known.get(file).filter(|one| one.digest == digest && one.outcome.holds());
-        let outcome = match same {
-            Some(one) => one.outcome.clone(),
-            None => {
-                let path = self.folder.join(file);
-                match inspect(&self.stage, name, &path, bytes, digest.clone()).await {
-                    Ok(plugin) => {
-                        tracing::info!(plugin = name, version = plugin.version, digest, "loaded a plugin");
-                        Outcome::Loaded(Arc::new(plugin))
-                    }
-                    Err(refusal) => self.refuse(file, &refusal),
-                }
+        let same = earlier.filter(|one| one.digest.as_ref() == Some(&digest) && one.outcome.holds());
+        if let Some(same) = same {
+            return Version { stamp, settled, ..same };
+        }
+        let looked = inspect(&self.stage, name, &path, bytes, digest.clone(), &self.compiling).await;
+        let outcome = match looked {
+            Ok(plugin) => {
+                tracing::info!(plugin = name, version = plugin.version, digest, "loaded a plugin");
+                Outcome::Loaded(Arc::new(plugin))
+            }
+            Err(refusal) => {
+                let version = Version::refused(stamp, &refusal).tried(tries + 1);
+                let version = Version { settled, digest: Some(digest), ..version };
+                return refuse(file, &refusal, version);
             }
         };
-        let outcome_now = outcome.clone();
-        known.insert(file.to_owned(), Known { stamp, settled, digest, outcome });
-        outcome_now
+        Version { stamp, settled, digest: Some(digest), outcome }
     }
 
-    fn refuse(&self, file: &str, refusal: &Refusal) -> Outcome {
+    fn collect(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for (file, one) in self.known().iter() {
+            if one.loading.as_ref().is_some_and(|loading| loading.has_changed().is_ok()) {
+                snapshot.loading.insert(file.strip_suffix(".wasm").unwrap_or(file).to_owned());
+                continue;
+            }
+            match one.read.as_ref().map(|read| &read.outcome) {
+                Some(Outcome::Loaded(plugin)) => {
+                    snapshot.plugins.insert(plugin.name.clone(), plugin.clone());
+                }
+                Some(Outcome::Refused(reason) | Outcome::Passing { reason, .. }) => {
+                    snapshot.refused.push(Refused { file: file.clone(), reason: reason.clone() });
+                }
+                None => {}
+            }
+        }
+        snapshot
+    }
+}
+
+fn refuse(file: &str, refusal: &Refusal, version: Version) -> Version {
+    tracing::warn!(file, reason = refusal.to_string(), "refused a plugin");
+    version
+}
+
+impl Version {
+    /// A file with this stamp that is not loaded.
+    fn refused(stamp: Stamp, refusal: &Refusal) -> Self {
         let reason = refusal.to_string();
-        tracing::warn!(file, reason, "refused a plugin");
-        if refusal.passing() {
-            Outcome::Passing(reason, Instant::now() + AGAIN)
-        } else {
-            Outcome::Refused(reason)
+        let outcome = match refusal.passing() {
+            true => Outcome::Passing { reason, until: Instant::now(), tries: 0 },
+            false => Outcome::Refused(reason),
+        };
+        Self { stamp, settled: stamp.is_settled(), digest: None, outcome }
+    }
+
+    /// When it is looked at again depends on how often that was in vain.
+    fn tried(mut self, times: u32) -> Self {
+        if let Outcome::Passing { until, tries, .. } = &mut self.outcome {
+            *tries = times;
+            *until = Instant::now() + pause(times);
+        }
+        self
+    }
+
+    fn tries(&self) -> u32 {
+        match self.outcome {
+            Outcome::Passing { tries, .. } => tries,
+            Outcome::Loaded(_) | Outcome::Refused(_) => 0,
         }
     }
+
+    /// Whether nothing has changed since it was read.
+    fn holds(&self, stamp: Stamp) -> bool {
+        self.settled && self.stamp == stamp && self.outcome.holds()
+    }
+}
+
+fn pause(tries: u32) -> Duration {
+    AGAIN.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1))).min(AT_LAST)
 }
 
 impl Outcome {
     fn holds(&self) -> bool {
         match self {
             Self::Loaded(_) | Self::Refused(_) => true,
-            Self::Passing(_, until) => Instant::now() < *until,
+            Self::Passing { until, .. } => Instant::now() < *until,
         }
     }
 }
 
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Whether a later write would be seen.
-    fn is_settled(&self) -> bool {
-        let (Ok(seconds), Ok(nanos)) = (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) else {
-            return false;
-        };
-        let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
-        SystemTime::now().duration_since(changed).is_ok_and(|age| age > SETTLED)
-    }
-}
-
-/// The files that may be plugins, by name. Hidden ones are those that copying tools are still writing.
-fn list(folder: &Path) -> std::io::Result<BTreeMap<String, Stamp>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder)? {
-        let Ok(name) = entry?.file_name().into_string() else { continue };
-        if name.starts_with('.') || !name.ends_with(".wasm") {
-            continue;
-        }
-        // Gone since, or a link to nothing: not there.
-        let Ok(metadata) = fs::metadata(folder.join(&name)) else { continue };
-        if metadata.is_file() {
-            found.insert(name, Stamp::of(&metadata));
-        }
-    }
-    Ok(found)
-}
-
-fn read(path: &Path) -> Result<Content, Refusal> {
-    let mut file = File::open(path).map_err(Refusal::Unreadable)?;
-    let stamp = Stamp::of(&file.metadata().map_err(Refusal::Unreadable)?);
-    if stamp.size > LARGEST {
-        return Err(Refusal::TooLarge { size: stamp.size, limit: LARGEST });
-    }
-    let settled = stamp.is_settled();
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(Refusal::Unreadable)?;
-    let after = Stamp::of(&file.metadata().map_err(Refusal::Unreadable)?);
-    if after != stamp {
-        return Err(Refusal::Changing);
-    }
-    let digest = hex::encode(Sha256::digest(&bytes));
-    Ok(Content { stamp, settled, bytes, digest })
-}
-
-async fn blocking<T: Send + 'static, E: Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        // Reading a file does not panic, and nobody aborts it.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    #[test]
+    fn what_fails_again_is_asked_less_and_less() {
+        let check =
+            |tries: u32, seconds: u64| assert_eq!(pause(tries), Duration::from_secs(seconds), "{tries}");
+        check(1, 30);
+        check(2, 60);
+        check(3, 120);
+        check(8, 3600);
+        check(100, 3600);
     }
 }

@@ -93,10 +93,11 @@ fn named(text: &str, what: &str) -> Claim {
     }
 }
 
+/// Without any word, there is no command.
 fn program(argv: &[String], what: &str) -> Claim {
     match argv.first() {
-        Some(program) if !program.is_empty() => Ok(()),
-        _ => Err(format!("{what} is empty")),
+        Some(program) if program.is_empty() => Err(format!("{what} has an empty program")),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -159,7 +160,8 @@ mod tests {
         check(&|one| one.port = 0, Some("port 0"));
         check(&|one| one.name = "  ".into(), Some("name"));
         check(&|one| one.name = "a\nb".into(), Some("one line"));
-        check(&|one| one.alive.clear(), Some("`alive`"));
+        check(&|one| one.alive.clear(), None);
+        check(&|one| one.alive = vec![String::new(), "x".into()], Some("`alive`"));
         check(&|one| one.last_words = vec![String::new()], Some("`last-words`"));
         told(restored(&deployment(), &Some(good)), Some("none before"));
         told(restored(&deployment(), &None), None);

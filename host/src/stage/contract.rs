@@ -6,8 +6,8 @@ use std::fmt;
 pub const CONTRACT: &str = "1.0.0";
 
 const PACKAGE: &str = "deployer:pipeline/";
-const IMPORTS: [&str; 8] =
-    ["types", "service", "target", "environment", "http", "log", "progress", "control"];
+const IMPORTS: [&str; 9] =
+    ["types", "service", "target", "environment", "instance", "http", "log", "progress", "control"];
 const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
 
 /// A phase's interface that a plugin exports.

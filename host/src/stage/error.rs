@@ -46,6 +46,8 @@ pub enum StepFailure {
     Incompatible(String),
     /// It answered what cannot be.
     Lied(String),
+    /// It said or asked for more than a plugin may.
+    Exceeded(String),
     /// The host could not give it what it runs on.
     Unready(String),
 }
@@ -74,7 +76,8 @@ impl StepError {
             | StepFailure::OutOfMemory { .. }
             | StepFailure::Missing
             | StepFailure::Incompatible(_)
-            | StepFailure::Lied(_) => Fault::Plugin,
+            | StepFailure::Lied(_)
+            | StepFailure::Exceeded(_) => Fault::Plugin,
         };
         Error {
             fault,
@@ -111,6 +114,7 @@ impl StepFailure {
             Self::Missing => format!("take the plugin `{plugin}` out of this phase, or use a build that has it"),
             Self::Incompatible(_) => format!("rebuild the plugin `{plugin}` against this host's contract"),
             Self::Lied(_) => format!("mend the plugin `{plugin}`"),
+            Self::Exceeded(_) => format!("fix the plugin `{plugin}`: it says or asks for more than a plugin may"),
             Self::Unready(_) => "check the service's folder, on the deployer's machine".into(),
         }
     }
@@ -142,6 +146,7 @@ impl fmt::Display for StepFailure {
             Self::Missing => f.write_str("has no such function"),
             Self::Incompatible(cause) => write!(f, "does not fit the contract: {cause}"),
             Self::Lied(what) => write!(f, "answered what cannot be: {what}"),
+            Self::Exceeded(what) => write!(f, "was ended: {what}"),
             Self::Unready(cause) => write!(f, "could not be started: {cause}"),
         }
     }
@@ -192,6 +197,7 @@ mod tests {
         check(StepFailure::Missing, Fault::Plugin);
         check(StepFailure::Incompatible("x".into()), Fault::Plugin);
         check(StepFailure::Lied("port 0".into()), Fault::Plugin);
+        check(StepFailure::Exceeded("too much".into()), Fault::Plugin);
         check(StepFailure::Unready("no folder".into()), Fault::Host);
     }
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use jsonschema::Validator;
 use serde_json::Value;
+use tokio::sync::Semaphore;
+use wasmparser::{BinaryReaderError, Parser, Payload};
 use wasmtime::component::{Component, InstancePre};
 
 use super::bindings::exports::deployer::pipeline as exports;
@@ -13,6 +16,7 @@ use super::error::StepFailure;
 use super::plugin::{Code, Plugin};
 use super::refusal::Refusal;
 use super::store::State;
+use crate::capability::limits;
 
 const MAGIC: &[u8] = b"\0asm";
 const CORE_MODULE: &[u8] = &[1, 0, 0, 0];
@@ -36,26 +40,38 @@ pub(super) async fn inspect(
     file: &Path,
     bytes: Vec<u8>,
     digest: String,
+    compiling: &Semaphore,
 ) -> Result<Plugin, Refusal> {
-    let compiling = {
+    let compiled = {
+        let _one_of_few = compiling.acquire().await;
         let stage = stage.clone();
-        tokio::task::spawn_blocking(move || compile(&stage, &bytes))
+        let compiling = tokio::task::spawn_blocking(move || compile(&stage, &bytes));
+        compiling.await.map_err(|error| Refusal::Broken(error.to_string()))??
     };
-    let compiled = compiling.await.map_err(|error| Refusal::Broken(error.to_string()))??;
     let described = stage.describe(name, &compiled.code).await.map_err(|failure| match failure {
         StepFailure::Incompatible(cause) => Refusal::Misfit(cause),
         other => Refusal::Describe(other),
     })?;
+    let sizes = [
+        ("name", described.name.len(), limits::NAME),
+        ("version", described.version.len(), limits::NAME),
+        ("summary", described.summary.len(), limits::SUMMARY),
+        ("settings' schema", described.settings_schema.len(), limits::SCHEMA),
+    ];
+    if let Some((what, bytes, limit)) = sizes.into_iter().find(|(_, bytes, limit)| bytes > limit) {
+        return Err(Refusal::TooLong { what, bytes, limit });
+    }
     if described.name != name {
         return Err(Refusal::OtherName { said: described.name });
     }
     if described.version.trim().is_empty() {
         return Err(Refusal::NoVersion);
     }
-    let settings_schema: Value =
-        serde_json::from_str(&described.settings_schema).map_err(Refusal::SchemaNoJson)?;
-    let validator = jsonschema::validator_for(&settings_schema)
-        .map_err(|error| Refusal::SchemaInvalid(error.to_string()))?;
+    // A schema may take its time, and panic where a library has a fault.
+    let schema = described.settings_schema;
+    let schema = tokio::task::spawn_blocking(move || schema_of(&schema));
+    let (settings_schema, validator) =
+        schema.await.map_err(|error| Refusal::SchemaInvalid(error.to_string()))??;
     Ok(Plugin {
         name: described.name,
         version: described.version,
@@ -70,6 +86,28 @@ pub(super) async fn inspect(
     })
 }
 
+fn schema_of(text: &str) -> Result<(Value, Validator), Refusal> {
+    let schema: Value = serde_json::from_str(text).map_err(Refusal::SchemaNoJson)?;
+    let (mut values, mut open) = (0, vec![(&schema, 1)]);
+    while let Some((value, depth)) = open.pop() {
+        values += 1;
+        if values > limits::SCHEMA_VALUES || depth > limits::SCHEMA_DEPTH {
+            return Err(Refusal::SchemaTooLarge);
+        }
+        match value {
+            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
+            Value::Object(fields) => open.extend(fields.values().map(|field| (field, depth + 1))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let validator = jsonschema::validator_for(&schema).map_err(|error| {
+        let mut said = error.to_string();
+        limits::cut(&mut said, limits::SUMMARY);
+        Refusal::SchemaInvalid(said)
+    })?;
+    Ok((schema, validator))
+}
+
 fn compile(stage: &Stage, bytes: &[u8]) -> Result<Compiled, Refusal> {
     // A file of which only the first bytes are there may still become one.
     if !bytes.starts_with(MAGIC) && !MAGIC.starts_with(bytes) {
@@ -78,9 +116,10 @@ fn compile(stage: &Stage, bytes: &[u8]) -> Result<Compiled, Refusal> {
     if bytes.get(4..8) == Some(CORE_MODULE) {
         return Err(Refusal::CoreModule);
     }
+    // Looked at before it is compiled, which may take minutes and gigabytes.
+    let (imports, exports) = names(bytes)?;
     let component = Component::from_binary(stage.engine(), bytes)
         .map_err(|error| Refusal::Broken(error.root_cause().to_string()))?;
-    let (imports, exports) = names(stage, &component)?;
     let pre = stage.linker().instantiate_pre(&component);
     let pre = pre.map_err(|error| Refusal::Misfit(format!("{error:#}")))?;
     let code = code(pre, &exports).map_err(|error| Refusal::Misfit(format!("{error:#}")))?;
@@ -88,10 +127,10 @@ fn compile(stage: &Stage, bytes: &[u8]) -> Result<Compiled, Refusal> {
 }
 
 /// What the component asks for and what it offers, where both are this host's.
-fn names(stage: &Stage, component: &Component) -> Result<(BTreeSet<String>, BTreeSet<Export>), Refusal> {
-    let (engine, shape) = (stage.engine(), component.component_type());
+fn names(bytes: &[u8]) -> Result<(BTreeSet<String>, BTreeSet<Export>), Refusal> {
+    let outer = Outer::read(bytes).map_err(|error| Refusal::Broken(error.to_string()))?;
     let mut imports = BTreeSet::new();
-    for (name, _) in shape.imports(engine) {
+    for name in outer.imports {
         match contract::import(name) {
             Name::Contract { interface } => {
                 imports.insert(interface.to_owned());
@@ -104,12 +143,12 @@ fn names(stage: &Stage, component: &Component) -> Result<(BTreeSet<String>, BTre
                 let (interface, version) = (interface.to_owned(), version.to_owned());
                 return Err(Refusal::NewerImport { interface, version });
             }
-            Name::Foreign => return Err(Refusal::ForeignImport(name.to_owned())),
+            Name::Foreign => return Err(Refusal::ForeignImport(limits::brief(name))),
         }
     }
     let mut exports = BTreeSet::new();
     let mut describes = false;
-    for (name, _) in shape.exports(engine) {
+    for name in outer.exports {
         match contract::export(name) {
             Name::Contract { interface } => match Export::named(interface) {
                 Some(export) => {
@@ -131,6 +170,38 @@ fn names(stage: &Stage, component: &Component) -> Result<(BTreeSet<String>, BTre
         return Err(Refusal::NoPhase);
     }
     Ok((imports, exports))
+}
+
+/// The names that a component has on its outside, read without compiling it.
+struct Outer<'a> {
+    imports: Vec<&'a str>,
+    exports: Vec<&'a str>,
+}
+
+impl<'a> Outer<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, BinaryReaderError> {
+        let (mut imports, mut exports) = (Vec::new(), Vec::new());
+        let mut inside = 0_u32;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload? {
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => inside += 1,
+                Payload::End(_) => inside = inside.saturating_sub(1),
+                Payload::ComponentImportSection(section) if inside == 0 => {
+                    for import in section {
+                        imports.push(import?.name.name);
+                    }
+                }
+                Payload::ComponentExportSection(section) if inside == 0 => {
+                    for export in section {
+                        exports.push(export?.name.name);
+                    }
+                }
+                // Not on its outside.
+                _ => {}
+            }
+        }
+        Ok(Self { imports, exports })
+    }
 }
 
 fn other_version(way: &'static str, interface: &str, version: &str) -> Refusal {

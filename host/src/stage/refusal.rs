@@ -2,6 +2,7 @@
 
 use super::contract::CONTRACT;
 use super::error::StepFailure;
+use crate::capability::limits;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
@@ -55,6 +56,14 @@ pub(super) enum Refusal {
     OtherName { said: String },
     #[error("its `describe` gives no version: say one, as `1.0.0`")]
     NoVersion,
+    #[error("its {what} has {bytes} bytes, and {limit} are the most: shorten what its `describe` says")]
+    TooLong { what: &'static str, bytes: usize, limit: usize },
+    #[error(
+        "its settings' schema is too large: it has more than {} values, or more than {} levels; shorten it",
+        limits::SCHEMA_VALUES,
+        limits::SCHEMA_DEPTH
+    )]
+    SchemaTooLarge,
     #[error("its settings' schema is no JSON ({0}): mend its `describe`")]
     SchemaNoJson(serde_json::Error),
     #[error("its settings' schema is no JSON Schema ({0}): mend its `describe`")]

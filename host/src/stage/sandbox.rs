@@ -10,17 +10,20 @@ use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 
 use super::bindings::exports::deployer::pipeline::plugin::{Description, GuestIndices};
+use super::bounds::cut;
 use super::engine::Stage;
 use super::output::Captured;
 use super::plugin::Code;
 use super::store::{State, store};
 use super::{Error, StepFailure};
 use crate::capability::{
-    Grant, Host, Level, LogQueue, Redactor, Source, StepContext, Stop, StopCause, redacted_error,
+    Exceeded, Grant, Host, Level, LogQueue, Redactor, Source, StepContext, Stop, StopCause, limits,
+    redacted_error,
 };
 
-/// `describe` answers from constants; a slow interpreter has to start first.
-const DESCRIBE_TIME: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 20 });
+/// `describe` answers from constants; a slow interpreter has to start first. Nobody waits for it who does not need
+/// this plugin.
+const DESCRIBE_TIME: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 5 });
 const DESCRIBE_MEMORY: u64 = 256 << 20;
 /// A plugin that is told to stop may put something in order.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
@@ -190,13 +193,16 @@ fn judge<T>(
     }
     match ended {
         Ended::Answered(Ok(answer)) => Ok(answer),
-        Ended::Answered(Err(error)) => Err(StepFailure::Reported(redacted_error(redactor, error))),
+        Ended::Answered(Err(error)) => Err(StepFailure::Reported(redacted_error(redactor, cut(error)))),
         Ended::Broken(_) | Ended::Dropped(_) if memory_refused => {
             Err(StepFailure::OutOfMemory { limit_bytes, last_lines: last_lines() })
         }
         Ended::Broken(error) => Err(match error.downcast_ref::<Misfit>() {
             Some(Misfit(cause)) => StepFailure::Incompatible(cause.clone()),
-            None => StepFailure::Trapped { message: trap(&error), last_lines: last_lines() },
+            None => match exceeded(&error) {
+                Some(what) => StepFailure::Exceeded(what),
+                None => StepFailure::Trapped { message: trap(&error), last_lines: last_lines() },
+            },
         }),
         Ended::Dropped(_) => Err(StepFailure::TimedOut { after, last_lines: last_lines() }),
     }
@@ -213,6 +219,16 @@ pub(super) fn misfit(error: wasmtime::Error) -> wasmtime::Error {
 
 fn incompatible(error: &wasmtime::Error) -> StepFailure {
     StepFailure::Incompatible(format!("{error:#}"))
+}
+
+/// The limit that it went past, if that is what ended it.
+fn exceeded(error: &wasmtime::Error) -> Option<String> {
+    if let Some(Exceeded(what)) = error.downcast_ref() {
+        return Some(what.clone());
+    }
+    // The engine has no type for it that others can name.
+    let too_much = error.root_cause().to_string().contains("fuel allocated for hostcalls");
+    too_much.then(|| format!("it handed over more than {} MiB at once", limits::HANDED_OVER >> 20))
 }
 
 fn trap(error: &wasmtime::Error) -> String {

@@ -6,7 +6,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use super::engine::Stage;
 use super::output::Captured;
-use crate::capability::{Host, ServiceFolder};
+use crate::capability::{Host, ServiceFolder, limits};
 
 const TABLE_ELEMENTS: usize = 1 << 20;
 /// Core instances, memories and tables: a component has a handful of each.
@@ -49,7 +49,10 @@ pub(super) fn store(
         wasi: wasi.build(),
         table: ResourceTable::new(),
     };
+    let handed_over = if state.host.describes() { limits::DESCRIBED } else { limits::HANDED_OVER };
     let mut store = Store::new(stage.engine(), state);
+    // What it gives the host in one call or answer is copied only up to here.
+    store.set_hostcall_fuel(handed_over);
     store.limiter(|state| &mut state.memory);
     // At each tick of the engine's clock the plugin lets others run, and the call can be ended.
     store.set_epoch_deadline(1);

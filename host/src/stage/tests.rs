@@ -8,3 +8,4 @@ mod folder;
 mod limits;
 mod outside;
 mod server;
+mod walls;

@@ -48,13 +48,15 @@ fn request(server: &Server, owner: &str) -> LeaseRequest {
         owner: owner.into(),
         job: format!("the job of {owner}"),
         who: owner.into(),
+        expected: None,
     }
 }
 
 async fn lease(server: &Server, ssh: &Ssh) -> Lease {
     match ssh.take_lease(&request(server, "first")).await.unwrap() {
         Taken::Ours(lease) => lease,
-        Taken::Held { holder, .. } => panic!("{holder} has it"),
+        Taken::Held { holder, .. } | Taken::Passed(holder) => panic!("{holder} has it"),
+        Taken::Foreign(foreign) => panic!("{foreign:?}"),
     }
 }
 
@@ -90,6 +92,7 @@ async fn a_lease_outlives_its_time_while_every_channel_for_commands_is_busy() {
         slowest = slowest.max(took);
         match other.take_lease(&request(&server, "second")).await.unwrap() {
             Taken::Held { holder, .. } => assert_eq!(holder.who, "first"),
+            Taken::Passed(_) | Taken::Foreign(_) => panic!("nobody had it before"),
             Taken::Ours(_) => panic!("the lease was taken from a living holder after {:?}", begun.elapsed()),
         }
         tokio::time::sleep(Duration::from_secs(3)).await;

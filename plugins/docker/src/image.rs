@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use deployer_plugin::command::Run;
-use deployer_plugin::method::under;
 use deployer_plugin::target;
 use deployer_plugin::types::{Artifact, Deployment, Error};
 use serde::Deserialize;
@@ -48,8 +47,7 @@ pub fn discard(deployment: &Deployment, artifact: &Artifact) -> Result<(), Error
             return Err(Error::target(attempted, output.ending(), next));
         }
     }
-    target::remove(&Launch::path(&deployment.layout.root, release))?;
-    target::remove(&under(deployment, &format!("env/{release}.multiline")))
+    target::remove(&Launch::path(&deployment.layout.root, release))
 }
 
 /// An image, if the engine has it.

@@ -8,8 +8,8 @@ mod settings;
 
 use std::time::{Duration, Instant};
 
-use deployer_plugin::command::{self, Run};
 use deployer_plugin::http::{self, Destination, Failure, Request, Response};
+use deployer_plugin::instance::{self, Liveness};
 use deployer_plugin::types::{Deployment, Error, Instance, Outcome, Probe, Verdict};
 use deployer_plugin::{control, log};
 
@@ -45,7 +45,7 @@ impl phases::verify::Guest for Health {
         let settings: Settings = deployer_plugin::settings::settings(&deployment)?;
         let verdict = verify(&settings, &instance)?;
         if verdict.outcome == Outcome::Failed {
-            show_last_words(&instance);
+            show_log_tail();
         }
         Ok(verdict)
     }
@@ -161,21 +161,16 @@ fn cancelled_within(pause: Duration) -> bool {
 
 /// Why the instance does not live any more, if it does not.
 fn death(instance: &Instance) -> Result<Option<String>, Error> {
-    if instance.alive.is_empty() {
-        return Ok(None);
-    }
-    let output = command::read(instance.alive.clone()).timeout_seconds(20).output()?;
-    if output.succeeded() {
-        return Ok(None);
-    }
-    Ok(Some(format!("the {} {} died: {}", instance.kind, instance.name, output.ending())))
+    Ok(match instance::alive()? {
+        Liveness::Alive | Liveness::Unknown => None,
+        Liveness::Dead(what) => Some(format!("the {} {} died: {what}", instance.kind, instance.name)),
+    })
 }
 
-fn show_last_words(instance: &Instance) {
-    let words = command::read(instance.last_words.clone()).timeout_seconds(20).output();
-    match words {
-        Ok(output) => {
-            for line in output.stdout.lines().chain(output.stderr.lines()) {
+fn show_log_tail() {
+    match instance::log_tail() {
+        Ok(text) => {
+            for line in text.lines() {
                 log::write(log::Level::Warn, line);
             }
         }

@@ -21,7 +21,9 @@ pub mod settings;
 pub mod source;
 pub mod text;
 
-pub use bindings::deployer::pipeline::{control, environment, http, log, progress, service, target, types};
+pub use bindings::deployer::pipeline::{
+    control, environment, http, instance, log, progress, service, target, types,
+};
 pub use wit_bindgen;
 
 /// Generates the exports of one of the contract's worlds, over this crate's types.
@@ -46,6 +48,7 @@ macro_rules! world {
                     "deployer:pipeline/service@1.0.0": deployer_plugin::service,
                     "deployer:pipeline/target@1.0.0": deployer_plugin::target,
                     "deployer:pipeline/environment@1.0.0": deployer_plugin::environment,
+                    "deployer:pipeline/instance@1.0.0": deployer_plugin::instance,
                     "deployer:pipeline/http@1.0.0": deployer_plugin::http,
                     "deployer:pipeline/log@1.0.0": deployer_plugin::log,
                     "deployer:pipeline/progress@1.0.0": deployer_plugin::progress,

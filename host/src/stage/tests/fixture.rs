@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::capability::{
-    Amount, CallEnded, EnvironmentSource, Grant, Hidden, HttpClient, Intent, Level, Limits, RecordError,
-    Recorder, Redactor, Secret, Source,
+    Amount, Boundary, CallEnded, EnvironmentSource, Grant, Hidden, HttpClient, Intent, Level, Limits,
+    RecordError, Recorder, Redactor, Secret, Source,
 };
 use crate::ssh::{Credentials, RemoteProcess, Ssh};
 use crate::stage::{Catalog, Deployment, Layout, Plugin, Stage, StepContext};
@@ -98,6 +98,8 @@ pub async fn context(recorder: &Arc<Remembered>) -> StepContext {
         pipeline_file: "pipelines/one.toml".into(),
         limits: Limits { memory_bytes: 64 << 20, timeout: Duration::from_secs(10) },
         redactor: Redactor::default(),
+        boundary: Boundary::new("/opt/fpai/services", "one", ["/opt/fpai/services/one/env/0001".to_owned()]),
+        started: None,
         service_dir: None,
         ssh: nobody(),
         http: HttpClient::new().unwrap(),

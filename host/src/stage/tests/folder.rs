@@ -121,6 +121,7 @@ async fn a_describe_that_misbehaves_is_refused() {
     refused("naughty.wasm", &with(describe, "describe:loops"), "within 2 s").await;
     refused("naughty.wasm", &with(describe, "describe:eats"), "256 MiB").await;
     refused("naughty.wasm", &with(describe, "describe:calls"), "called the host").await;
+    refused("naughty.wasm", &with(describe, "describe:schemas"), "handed over more than").await;
     refused("naughty.wasm", &with("name:naughty", "name:nice"), "it calls itself `nice`").await;
     refused("naughty.wasm", &with("version:1.0.0", "version:"), "no version").await;
     refused("naughty.wasm", &with("schema:proper", "schema:nojson"), "no JSON (").await;
@@ -192,4 +193,31 @@ async fn compiled_code_is_kept_on_disk_for_its_owner_only() {
     }
     assert_eq!(std::fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(std::fs::read_dir(&cache).unwrap().count() > 0);
+}
+
+#[tokio::test]
+async fn who_needs_another_plugin_waits_for_none_that_loops() {
+    let folder = tempfile::tempdir().unwrap();
+    let looping = patched(wasm("naughty"), "describe:answers", "describe:loops");
+    put(folder.path(), "naughty.wasm", &looping);
+    put(folder.path(), "preflight.wasm", &wasm("preflight"));
+    let catalog = Catalog::new(stage(), folder.path());
+    let needed = ["preflight".to_owned()].into();
+    // Compiled once before, so that only the loop takes its time.
+    catalog.snapshot().await;
+    let catalog = Catalog::new(stage(), folder.path());
+    let begun = std::time::Instant::now();
+    let snapshot = catalog.with(&needed).await;
+    assert!(snapshot.plugin("preflight").is_some(), "{snapshot:?}");
+    assert!(begun.elapsed() < std::time::Duration::from_millis(1900), "{:?}", begun.elapsed());
+    assert!(snapshot.loading.contains("naughty"), "{snapshot:?}");
+    let all = catalog.snapshot().await;
+    assert!(all.refused[0].reason.contains("within 2 s"), "{:?}", all.refused);
+    // It is remembered, and not described again by the next who asks.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    catalog.snapshot().await;
+    let begun = std::time::Instant::now();
+    let again = catalog.snapshot().await;
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(again.refused, all.refused);
 }

@@ -87,7 +87,10 @@ async fn calls_without_a_grant_are_refused_and_name_it() {
             told.next
         );
         assert!(told.next.contains(&format!("\"{grant}\"")), "{}", told.next);
-        assert!(recorder.calls().is_empty(), "{deed} is on record");
+        // On record as what it is, and nothing was done.
+        let calls = recorder.calls();
+        assert_eq!(calls.len(), 1, "{deed}: {calls:?}");
+        assert_eq!(calls[0].2.as_ref().unwrap().error.as_ref(), Some(&told.seen));
     }
 }
 
@@ -118,8 +121,8 @@ async fn placing_records_names_and_no_values() {
     let error = found(step.clone(), "place", "relative").await.unwrap_err().into_error();
     assert_eq!(error.fault, Fault::Plugin);
     let step = StepContext { environment: EnvironmentSource::OnTarget, ..step };
-    let error = found(step, "place", "/opt/env").await.unwrap_err().into_error();
-    assert_eq!(error.attempted, "look for the environment");
+    let error = found(step, "place", "/opt/fpai/services/one/env/0001").await.unwrap_err().into_error();
+    assert!(error.attempted.starts_with("see where /opt/fpai/services/one/env"), "{error:?}");
 }
 
 /// Answers one request with a body, and returns what was asked.

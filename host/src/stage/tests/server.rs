@@ -8,36 +8,39 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::fixture::{Remembered, Told, context, deployment, granted, hiding, stage};
-use crate::capability::{Amount, EnvironmentSource, Grant, Limits, ServiceFolder};
+use crate::capability::{Amount, Boundary, EnvironmentSource, Grant, Limits, ServiceFolder};
 use crate::demo::sshd::Sshd;
 use crate::ssh::{Credentials, Ssh};
 use crate::stage::{StepContext, StepError, StepFailure};
 
 /// A server, a folder of its own on it, and a step that may do everything.
-struct There {
-    server: Sshd,
-    folder: tempfile::TempDir,
-    recorder: Arc<Remembered>,
-    step: StepContext,
+pub struct There {
+    pub server: Sshd,
+    pub folder: tempfile::TempDir,
+    pub recorder: Arc<Remembered>,
+    pub step: StepContext,
 }
 
-async fn there() -> There {
+pub async fn there() -> There {
     let folder = tempfile::tempdir().unwrap();
     let server = Sshd::start(&folder.path().join("server"), "deployer").await.unwrap();
     let credentials = Credentials { key: server.key_file().into(), known_hosts: server.known_hosts().into() };
     let ssh = Ssh::new(format!("deployer@{}", server.address()).parse().unwrap(), credentials);
     let recorder = Remembered::new();
-    let step = StepContext { ssh, ..granted(context(&recorder).await, &Grant::ALL) };
+    std::fs::create_dir(folder.path().join("one")).unwrap();
+    let services = folder.path().display().to_string();
+    let boundary = Boundary::new(&services, "one", [format!("{services}/one/env/0001")]);
+    let step = StepContext { ssh, boundary, ..granted(context(&recorder).await, &Grant::ALL) };
     There { server, folder, recorder, step }
 }
 
 impl There {
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join("one").join(name).display().to_string()
     }
 }
 
-async fn found(step: &StepContext, deed: &str, with: &str) -> Result<String, StepError> {
+pub async fn found(step: &StepContext, deed: &str, with: &str) -> Result<String, StepError> {
     let findings = stage().validate(step.clone(), &deployment(deed, with)).await?;
     Ok(findings.into_iter().map(|finding| finding.message).collect())
 }
@@ -108,7 +111,7 @@ async fn a_command_ends_with_its_job_and_with_its_time() {
 #[tokio::test]
 async fn the_environment_is_placed_and_found_again_and_on_no_record() {
     let there = there().await;
-    let path = there.path("env");
+    let path = there.path("env/0001");
     let value = "s3cr3t \"$(x)\"\nand on";
     let step = hiding(there.step.clone(), &[("SECRET", value)]);
     assert_eq!(found(&step, "place", &path).await.unwrap(), "placed");
@@ -118,8 +121,8 @@ async fn the_environment_is_placed_and_found_again_and_on_no_record() {
 
     for deed in ["cat", "run"] {
         let with = if deed == "run" { format!("cat {path}") } else { path.clone() };
-        let answer = found(&step, deed, &with).await.unwrap();
-        assert!(answer.contains(text.trim_end()), "{deed}: {answer}");
+        let error = found(&step, deed, &with).await.unwrap_err().to_string();
+        assert!(error.contains("plugin `naughty` may not read") && error.contains(&path), "{deed}: {error}");
     }
     let told = format!("{:?}", there.recorder.all());
     assert!(!told.contains("s3cr3t"), "{told}");

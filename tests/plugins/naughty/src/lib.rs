@@ -13,6 +13,8 @@ use deployer_plugin::types::{
 };
 use deployer_plugin::{control, environment, log, progress, settings, target};
 
+mod hostile;
+
 // The kit's `world!` expects the contract two folders up.
 #[allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "generated code")]
 mod bindings {
@@ -25,6 +27,7 @@ mod bindings {
             "deployer:pipeline/types@1.0.0": deployer_plugin::types,
             "deployer:pipeline/target@1.0.0": deployer_plugin::target,
             "deployer:pipeline/environment@1.0.0": deployer_plugin::environment,
+            "deployer:pipeline/instance@1.0.0": deployer_plugin::instance,
             "deployer:pipeline/http@1.0.0": deployer_plugin::http,
             "deployer:pipeline/log@1.0.0": deployer_plugin::log,
             "deployer:pipeline/progress@1.0.0": deployer_plugin::progress,
@@ -77,6 +80,8 @@ enum Deed {
     Progress,
     Fail,
     Lie,
+    /// What `hostile` has: more than a plugin may say or ask for.
+    Hostile,
 }
 
 struct Naughty;
@@ -92,6 +97,7 @@ impl phases::plugin::Guest for Naughty {
     fn describe() -> phases::plugin::Description {
         match text(&DESCRIBE, "describe:").as_str() {
             "loops" => spin(),
+            "schemas" => return hostile::describe(text(&NAME, "name:")),
             "panics" => panic!("describe has its reasons"),
             "eats" => eat(),
             "calls" => {
@@ -116,6 +122,9 @@ impl phases::plugin::Guest for Naughty {
 impl phases::validate::Guest for Naughty {
     fn validate(deployment: Deployment) -> Result<Vec<Finding>, Error> {
         let Settings { deed, with } = settings::settings(&deployment)?;
+        if matches!(deed, Deed::Hostile) {
+            return hostile::validate(&with);
+        }
         let message = act(&deed, &with)?;
         Ok(vec![Finding::passed("the deed", message)])
     }
@@ -131,7 +140,11 @@ impl phases::transfer::Guest for Naughty {
 }
 
 impl phases::build::Guest for Naughty {
-    fn build(_: Deployment, files: Files) -> Result<Artifact, Error> {
+    fn build(deployment: Deployment, files: Files) -> Result<Artifact, Error> {
+        let Settings { deed, with } = settings::settings(&deployment)?;
+        if matches!(deed, Deed::Hostile) {
+            return Ok(hostile::artifact(&with, &files));
+        }
         Ok(Artifact { kind: "files".into(), reference: files.path, digest: files.digest, bytes: None })
     }
 
@@ -150,7 +163,10 @@ impl phases::build::Guest for Naughty {
 
 impl phases::start::Guest for Naughty {
     fn start(deployment: Deployment, artifact: Artifact) -> Result<Instance, Error> {
-        let Settings { deed, .. } = settings::settings(&deployment)?;
+        let Settings { deed, with } = settings::settings(&deployment)?;
+        if matches!(deed, Deed::Hostile) {
+            return Ok(hostile::instance(&with, &deployment));
+        }
         let lie = matches!(deed, Deed::Lie);
         Ok(Instance {
             kind: artifact.kind,
@@ -172,7 +188,11 @@ impl phases::start::Guest for Naughty {
 }
 
 impl phases::verify::Guest for Naughty {
-    fn verify(_: Deployment, instance: Instance) -> Result<Verdict, Error> {
+    fn verify(deployment: Deployment, instance: Instance) -> Result<Verdict, Error> {
+        let Settings { deed, with } = settings::settings(&deployment)?;
+        if matches!(deed, Deed::Hostile) {
+            return hostile::verify(&with);
+        }
         Ok(Verdict {
             outcome: Outcome::Passed,
             summary: format!("{} is fine", instance.name),
@@ -196,7 +216,7 @@ static CALLS: AtomicU32 = AtomicU32::new(0);
 fn act(deed: &Deed, with: &str) -> Result<String, Error> {
     let io = |error: std::io::Error| Error::request(format!("use {with}"), error, "let it be");
     Ok(match deed {
-        Deed::Nothing | Deed::Lie => String::new(),
+        Deed::Nothing | Deed::Lie | Deed::Hostile => String::new(),
         Deed::Loop => spin(),
         Deed::Panic => panic!("{with}"),
         Deed::Exit => std::process::exit(3),
