@@ -141,7 +141,6 @@ async fn a_container_of_an_earlier_deployer_is_known_by_its_launch() {
     let label =
         format!("docker inspect -f '{{{{index .Config.Labels \"io.deployer.container\"}}}}' {container}");
     assert_eq!(target.shell(&label), "");
-
     let second = program.deploy(&request).await.completed();
     assert!(!target.succeeds(&format!("docker inspect {container}")), "it was not retired");
     let (status, back) = program.post(&format!("/deploy/{}/rollback", second.id()), &json!({})).await;
@@ -166,7 +165,6 @@ async fn a_tag_of_somebody_else_stays_where_it_is() {
     let program = Program::start(target.clone(), None).await;
     let service = Service::copy(&program.services(), "hello-quick", name, target.port(32));
     let request = deployment(&service, "docker", json!({ "ROUND": "1" }));
-
     refused(program.deploy(&request).await, &[&tag, "latest = false", &format!("docker rmi {tag}")]);
     assert_eq!(image(&tag), foreign);
 
@@ -209,7 +207,6 @@ async fn a_service_called_as_its_base_image_does_not_grow() {
     let service = Service::copy(&program.services(), "hello-quick", name, target.port(33));
     service.write("Dockerfile", &service.read("Dockerfile").replace("python:3.11-slim", "python"));
     let request = deployment(&service, "docker", json!({ "ROUND": "1" }));
-
     for _ in 0..3 {
         refused(program.deploy(&request).await, &["python:latest", "latest = false"]);
         assert_eq!(image("python:latest", ".Id"), base);
