@@ -141,7 +141,6 @@ async fn a_container_of_an_earlier_deployer_is_known_by_its_launch() {
     let label =
         format!("docker inspect -f '{{{{index .Config.Labels \"io.deployer.container\"}}}}' {container}");
     assert_eq!(target.shell(&label), "");
-
     let second = program.deploy(&request).await.completed();
     assert!(!target.succeeds(&format!("docker inspect {container}")), "it was not retired");
     let (status, back) = program.post(&format!("/deploy/{}/rollback", second.id()), &json!({})).await;
@@ -166,7 +165,6 @@ async fn a_tag_of_somebody_else_stays_where_it_is() {
     let program = Program::start(target.clone(), None).await;
     let service = Service::copy(&program.services(), "hello-quick", name, target.port(32));
     let request = deployment(&service, "docker", json!({ "ROUND": "1" }));
-
     refused(program.deploy(&request).await, &[&tag, "latest = false", &format!("docker rmi {tag}")]);
     assert_eq!(image(&tag), foreign);
 
@@ -209,7 +207,6 @@ async fn a_service_called_as_its_base_image_does_not_grow() {
     let service = Service::copy(&program.services(), "hello-quick", name, target.port(33));
     service.write("Dockerfile", &service.read("Dockerfile").replace("python:3.11-slim", "python"));
     let request = deployment(&service, "docker", json!({ "ROUND": "1" }));
-
     for _ in 0..3 {
         refused(program.deploy(&request).await, &["python:latest", "latest = false"]);
         assert_eq!(image("python:latest", ".Id"), base);
@@ -253,24 +250,27 @@ async fn a_container_of_somebody_else_keeps_its_name() {
     assert_eq!(waiting["status"], "pending", "{waiting:#}");
     let taken = format!("{name}-{}", waiting["release"].as_str().unwrap());
     target.shell(&format!("docker run -d --name {taken} python:3.11-slim sleep infinity"));
-    let look = || target.shell(&format!("docker inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}' {taken}"));
-    let before = look();
+    let look = |name: &str| {
+        target.shell(&format!("docker inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}' {name}"))
+    };
+    let before = look(&taken);
     program.delete(&format!("/deploy/{first}")).await;
     refused(program.end(&second).await, &[&taken, &format!("docker rename {taken}")]);
-    assert_eq!(look(), before);
+    assert_eq!(look(&taken), before);
     target.shell(&format!("docker rm -f {taken}"));
 
-    // One that has the service's port, too, although its image is the service's.
+    // One that has the service's port, too: a copy of what this tool ran, with all of its labels and under its name.
     let third = program.deploy(&request).await.completed();
+    let taken = format!("{name}-{}", third.release());
     target.shell(&format!(
-        "docker rm -f {name}-{0} && docker run -d --name {taken} -p {1}:{1} -e PORT={1} {name}:{0}",
-        third.release(),
+        "docker commit {taken} {name}-copy && docker rm -f {taken} && \
+         docker run -d --name {taken} -p {0}:{0} -e PORT={0} {name}-copy",
         service.port
     ));
-    let before = look();
+    let before = look(&taken);
     refused(program.deploy(&request).await, &[&taken, &format!("docker stop {taken}")]);
-    assert_eq!(look(), before);
-    target.shell(&format!("docker rm -f {taken}"));
+    assert_eq!(look(&taken), before);
+    target.shell(&format!("docker rm -f {taken} && docker rmi {name}-copy"));
     target.forget(name);
 }
 

@@ -39,14 +39,12 @@ pub fn latest(client: &Client, deployment: &Deployment, own: &[Container]) -> Re
     };
     let image = parse(&text);
     let root = &deployment.layout.root;
-    let given: Option<Given> = read_json(&path(root))?;
-    let launched = match image.built_for(&deployment.service) {
-        Some(release) => Launch::kept(root, release)?.is_some(),
-        None => false,
-    };
-    let ours = launched
-        || given.is_some_and(|given| given.is(&image.id))
-        || own.iter().any(|container| container.image == image.id);
+    let ours = own.iter().any(|container| container.image == image.id)
+        || read_json(&path(root))?.is_some_and(|given: Given| given.is(&image.id))
+        || match image.built_for(&deployment.service) {
+            Some(release) => Launch::kept(root, release)?.is_some(),
+            None => false,
+        };
     Ok(if ours { Latest::Ours(image.id) } else { Latest::Somebodys(image.id) })
 }
 

@@ -178,9 +178,11 @@ fn names(client: &Client, deployment: &Deployment) -> Result<Vec<Finding>, Error
 
 fn of_the_tag(tag: &str, latest: &Latest, moved: bool) -> Option<Finding> {
     match latest {
-        Latest::Somebodys(_) if moved => {
-            Some(Finding::failed(format!("the tag {tag} is ours to move"), tag::foreign(tag), tag::next(tag)))
-        }
+        Latest::Somebodys(_) if moved => Some(Finding::failed(
+            format!("the tag {tag} is this service's"),
+            tag::foreign(tag),
+            tag::next(tag),
+        )),
         Latest::Absent | Latest::Ours(_) | Latest::Somebodys(_) => None,
     }
 }

@@ -11,14 +11,14 @@ say() { printf '%s\t%s\n' "$1" "$2"; }
 
 # The unit is the service's if it has the tool's mark, for this folder: anybody may use its name.
 whose_unit() {
-    file=/etc/systemd/system/$1
+    file=/etc/systemd/system/$1 whose=other
     if [ "$1" = "deployer-$service.service" ] && [ -f "$file" ] && [ ! -L "$file" ] &&
-        grep -qxF "X-Deployer-Service=$service" "$file" &&
-        sed -n 's/^WorkingDirectory=//p' "$file" | sed 's/%%/%/g' | head -n 1 | grep -qF "$root/releases/"; then
-        echo own
-    else
-        echo other
+        grep -qxF "X-Deployer-Service=$service" "$file"; then
+        case $(sed -n 's/^WorkingDirectory=//p' "$file" | head -n 1 | sed 's/%%/%/g') in
+        "$root/releases/"*) whose=own ;;
+        esac
     fi
+    echo "$whose"
 }
 
 # A container is the service's if it names itself in a label that its image does not have, or if an earlier
