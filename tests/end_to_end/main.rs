@@ -6,6 +6,7 @@ mod audit;
 mod demo;
 mod docker;
 mod failures;
+mod many;
 mod plugins;
 mod recovery;
 mod registering;
