@@ -10,6 +10,7 @@ mod docker;
 mod failures;
 mod full_disk;
 mod hostile;
+mod many;
 mod plugins;
 mod promises;
 mod recovery;

@@ -166,13 +166,13 @@ impl Connection {
         };
         if room < MOST_SESSIONS {
             tracing::warn!(
-                target = %self.target,
+                server = %self.target,
                 "the server's MaxSessions allows {room} sessions on a connection, so that {} of the jobs run at \
                  the same time; raise it to {MOST_SESSIONS} or more in its sshd_config",
                 shares.commands
             );
         }
-        self.places.learn(shares);
+        self.places.learn(shares.commands);
         Ok(Lanes::new(shares))
     }
 
@@ -240,9 +240,14 @@ impl Connection {
             }
             if !told && begun.elapsed() > FULL_LIMIT {
                 told = true;
-                tracing::warn!(target = %self.target, "the server has room for fewer sessions than it had");
+                // Or for good, where a process cannot be ended: the reserve must stay one.
                 if let Some(lanes) = self.lanes.get() {
-                    lanes.lose_one();
+                    let left = lanes.lose_one();
+                    self.places.learn(left);
+                    tracing::warn!(
+                        server = %self.target,
+                        "the server has room for fewer sessions than it had; commands have {left} now"
+                    );
                 }
             }
             tokio::time::sleep(FULL_PAUSE).await;

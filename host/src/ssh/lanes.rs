@@ -3,6 +3,7 @@
 //! here; the sessions are opened elsewhere.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -50,6 +51,8 @@ impl Shares {
 #[derive(Clone)]
 pub(super) struct Lanes {
     commands: Arc<Semaphore>,
+    /// How many sessions commands have in all.
+    size: Arc<AtomicUsize>,
     lease: Arc<Semaphore>,
     ending: Arc<Semaphore>,
 }
@@ -58,7 +61,8 @@ impl Lanes {
     pub(super) fn new(shares: Shares) -> Self {
         let lease = Arc::new(Semaphore::new(1));
         let ending = if shares.apart { Arc::new(Semaphore::new(1)) } else { lease.clone() };
-        Lanes { commands: Arc::new(Semaphore::new(shares.commands)), lease, ending }
+        let size = Arc::new(AtomicUsize::new(shares.commands));
+        Lanes { commands: Arc::new(Semaphore::new(shares.commands)), size, lease, ending }
     }
 
     /// Waits until there is a session for this.
@@ -88,14 +92,21 @@ impl Lanes {
         self.commands.clone().try_acquire_owned().ok()
     }
 
-    /// One session fewer for commands, as soon as one is free.
-    pub(super) fn lose_one(&self) {
-        let commands = self.commands.clone();
-        tokio::spawn(async move {
-            if let Ok(permit) = commands.acquire_owned().await {
-                permit.forget();
+    /// One session fewer for commands, as soon as one is free, but never none. How many there are then.
+    pub(super) fn lose_one(&self) -> usize {
+        let fewer = |size: usize| size.checked_sub(1).filter(|left| *left > 0);
+        match self.size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer) {
+            Ok(size) => {
+                let commands = self.commands.clone();
+                tokio::spawn(async move {
+                    if let Ok(permit) = commands.acquire_owned().await {
+                        permit.forget();
+                    }
+                });
+                size - 1
             }
-        });
+            Err(size) => size,
+        }
     }
 }
 
@@ -142,7 +153,8 @@ mod tests {
     async fn what_is_lost_is_not_given_again() {
         let lanes = Lanes::new(Shares { commands: 2, apart: true });
         let (first, second) = (lanes.enter(Lane::Command).await, lanes.enter(Lane::Command).await);
-        lanes.lose_one();
+        assert_eq!(lanes.lose_one(), 1);
+        assert_eq!(lanes.lose_one(), 1, "one stays");
         tokio::task::yield_now().await;
         drop(first);
         tokio::task::yield_now().await;

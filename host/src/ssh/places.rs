@@ -60,18 +60,23 @@ impl Ssh {
     /// Asks for a place to work on the target.
     pub async fn ask_for_place(&self, order: Order) -> Asked {
         let places = &self.inner.places;
-        if let Some(place) = places.take(Kind::Worker, |line| line.is_empty()) {
-            return Asked::Now(place);
-        }
-        // How many there are is the server's to say. While it cannot be asked, nobody has to wait: they all
-        // find out for themselves that it is away.
+        // In the line at once, so that nobody who comes later is earlier.
+        let waiting = match places.ask(order).now() {
+            Ok(place) => return Asked::Now(place),
+            Err(waiting) => waiting,
+        };
+        // How many places there are is the server's to say. While it cannot be asked, nobody has to wait: they
+        // all find out for themselves that it is away.
         if !places.are_known()
             && let Err(error) = self.find_room().await
         {
             tracing::debug!(%error, "it is not known how many sessions the target allows");
             places.assume();
         }
-        places.ask(order)
+        match waiting.now() {
+            Ok(place) => Asked::Now(place),
+            Err(waiting) => Asked::Later(waiting),
+        }
     }
 
     /// One more session beside the worker's own, if nobody else needs it.
@@ -85,47 +90,43 @@ impl Ssh {
 }
 
 impl Places {
-    /// The server has room for this many sessions.
-    pub(super) fn learn(&self, shares: Shares) {
+    /// Commands have this many sessions.
+    pub(super) fn learn(&self, sessions: usize) {
         let mut line = self.line();
-        line.places = Some(shares.commands);
+        line.places = Some(sessions);
         let called = line.call();
         drop(line);
         call(called);
     }
 
     fn extra(self: &Arc<Self>) -> Option<Place> {
-        self.take(Kind::Extra, |line| line.has_room() && line.waiting.is_empty())
+        let mut line = self.line();
+        if !line.has_room() || !line.waiting.is_empty() {
+            return None;
+        }
+        line.enter(Kind::Extra);
+        Some(Place { places: self.clone(), kind: Kind::Extra })
     }
 
     fn are_known(&self) -> bool {
         self.line().places.is_some()
     }
 
+    /// As many as there are with sshd's default, where nothing else is known.
     fn assume(&self) {
-        let usual = Shares::of(MOST_SESSIONS).map(|shares| shares.commands);
-        let mut line = self.line();
-        line.places = line.places.or(usual);
+        if let (false, Some(shares)) = (self.are_known(), Shares::of(MOST_SESSIONS)) {
+            self.learn(shares.commands);
+        }
     }
 
-    fn take(self: &Arc<Self>, kind: Kind, may: impl Fn(&Line<oneshot::Sender<()>>) -> bool) -> Option<Place> {
+    fn ask(self: &Arc<Self>, order: Order) -> Waiting {
+        let (caller, called) = oneshot::channel();
         let mut line = self.line();
-        if !may(&line) {
-            return None;
-        }
-        line.enter(kind);
-        Some(Place { places: self.clone(), kind })
-    }
-
-    fn ask(self: &Arc<Self>, order: Order) -> Asked {
-        let (call, called) = oneshot::channel();
-        let mut line = self.line();
-        if line.has_room() && line.waiting.is_empty() {
-            line.enter(Kind::Worker);
-            return Asked::Now(Place { places: self.clone(), kind: Kind::Worker });
-        }
-        line.waiting.insert(order.clone(), call);
-        Asked::Later(Waiting { places: self.clone(), order, called, is_in: false })
+        line.waiting.insert(order.clone(), caller);
+        let now = line.call();
+        drop(line);
+        call(now);
+        Waiting { places: self.clone(), order, called, is_in: false }
     }
 
     fn leave(&self, kind: Kind) {
@@ -157,6 +158,18 @@ impl Waiting {
     pub async fn place(mut self) -> Place {
         // The sender lives in the line for as long as this waits there.
         let _ = (&mut self.called).await;
+        self.enter()
+    }
+
+    /// The place, if this was called already.
+    fn now(mut self) -> Result<Place, Waiting> {
+        match self.called.try_recv() {
+            Ok(()) => Ok(self.enter()),
+            Err(_) => Err(self),
+        }
+    }
+
+    fn enter(mut self) -> Place {
         self.is_in = true;
         Place { places: self.places.clone(), kind: Kind::Worker }
     }
@@ -187,10 +200,6 @@ impl<W> Default for Line<W> {
 }
 
 impl<W> Line<W> {
-    fn is_empty(&self) -> bool {
-        self.workers + self.extras == 0 && self.waiting.is_empty()
-    }
-
     fn has_room(&self) -> bool {
         self.workers + self.extras < self.places.unwrap_or(1)
     }
@@ -302,21 +311,21 @@ mod tests {
     async fn who_goes_away_while_waiting_leaves_nothing() {
         let places = Arc::new(Places::default());
         let ask = |name: &str| places.ask((true, name.into()));
-        let Asked::Now(first) = ask("a") else { panic!("there is a place") };
-        let (Asked::Later(second), Asked::Later(third)) = (ask("b"), ask("c")) else {
-            panic!("there is one place");
-        };
+        let Ok(first) = ask("a").now() else { panic!("there is a place") };
+        let (second, third) = (ask("b"), ask("c"));
         assert_eq!(third.workers(), 1);
         assert!(places.extra().is_none(), "others wait");
         // Called, and gone before it heard of it.
         drop(first);
         drop(second);
         let third = third.place().await;
-        assert!(matches!(ask("d"), Asked::Later(_)));
+        let Err(fourth) = ask("d").now() else { panic!("there is one place") };
+        drop(fourth);
         drop(third);
         let extra = places.extra();
         assert!(extra.is_some());
         drop(extra);
-        assert!(places.line().is_empty());
+        let line = places.line();
+        assert_eq!((line.workers, line.extras, line.waiting.len()), (0, 0, 0));
     }
 }
