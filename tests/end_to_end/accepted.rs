@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 use deployer::demo::registry::{Dialect, Registry};
 use deployer_tests::{Job, Program, Service, Target, client, deployment, target};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Sends a request and hangs up after a while, without waiting for the answer.
 async fn hang_up(program: &Program, method: &str, path: &str, body: &Value, after: Duration) {
     let body = body.to_string();
+    let address = program.url.trim_start_matches("http://");
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: deployer\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let mut stream = TcpStream::connect(program.url.trim_start_matches("http://")).await.unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     tokio::time::sleep(after).await;
 }
@@ -275,9 +276,20 @@ impl Gate {
             while let Ok((mut caller, _)) = listener.accept().await {
                 let mut gate = gate.subscribe();
                 tokio::spawn(async move {
-                    let _ = gate.wait_for(|open| *open).await;
                     let mut registry = TcpStream::connect(behind).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut caller, &mut registry).await;
+                    let (mut from_caller, mut to_caller) = caller.split();
+                    let (mut from_registry, mut to_registry) = registry.split();
+                    let asking = async {
+                        let mut piece = vec![0; 64 << 10];
+                        while let Ok(length @ 1..) = from_caller.read(&mut piece).await {
+                            let _ = gate.wait_for(|open| *open).await;
+                            to_registry.write_all(&piece[..length]).await.unwrap();
+                        }
+                    };
+                    tokio::select! {
+                        () = asking => {}
+                        _ = tokio::io::copy(&mut from_registry, &mut to_caller) => {}
+                    }
                 });
             }
         });
