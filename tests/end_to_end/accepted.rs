@@ -149,6 +149,40 @@ async fn five_hundred_callers_hang_up_and_every_job_comes_to_its_end() {
 }
 
 #[tokio::test]
+async fn what_comes_while_the_deployer_stops_is_refused() {
+    let mut program = Program::start(target(), None).await;
+    let name = "e2e-stopping";
+    std::fs::create_dir(program.services().join(name)).unwrap();
+    // Loads the plugins, so that nothing else is waited for later.
+    assert_eq!(program.get("/capabilities").await.0, 200);
+    let address = program.url.trim_start_matches("http://").to_owned();
+    let body = json!({
+        "service_path": name, "service_name": name, "service_port": 1, "deployment_method": "process",
+    })
+    .to_string();
+    let head = format!("POST /deploy HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let (first, rest) = body.split_at(10);
+    stream.write_all(format!("{head}{first}").as_bytes()).await.unwrap();
+    // Nobody new is let in once it stops.
+    program.signal("TERM");
+    let began = Instant::now();
+    while TcpStream::connect(&address).await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(4), "it does not stop");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("the deployer is stopping"), "{answer}");
+    while !program.has_died() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    program.run().await;
+    assert_eq!(program.get(&format!("/deploy/history/{name}")).await.0, 404);
+}
+
+#[tokio::test]
 async fn a_rollback_with_a_key_goes_back_once() {
     let target = target();
     let program = Program::start(target.clone(), None).await;
