@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 use deployer::demo::registry::{Dialect, Registry};
 use deployer_tests::{Job, Program, Service, Target, client, deployment, target};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Sends a request and hangs up after a while, without waiting for the answer.
 async fn hang_up(program: &Program, method: &str, path: &str, body: &Value, after: Duration) {
     let body = body.to_string();
+    let address = program.url.trim_start_matches("http://");
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: deployer\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let mut stream = TcpStream::connect(program.url.trim_start_matches("http://")).await.unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     tokio::time::sleep(after).await;
 }
@@ -145,6 +146,40 @@ async fn five_hundred_callers_hang_up_and_every_job_comes_to_its_end() {
     let jobs = history(&program, name).await;
     assert_eq!(jobs.len(), 3, "there is one release to go back to: {jobs:#?}");
     forget(&target, name);
+}
+
+#[tokio::test]
+async fn what_comes_while_the_deployer_stops_is_refused() {
+    let mut program = Program::start(target(), None).await;
+    let name = "e2e-stopping";
+    std::fs::create_dir(program.services().join(name)).unwrap();
+    // Loads the plugins, so that nothing else is waited for later.
+    assert_eq!(program.get("/capabilities").await.0, 200);
+    let address = program.url.trim_start_matches("http://").to_owned();
+    let body = json!({
+        "service_path": name, "service_name": name, "service_port": 1, "deployment_method": "process",
+    })
+    .to_string();
+    let head = format!("POST /deploy HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let (first, rest) = body.split_at(10);
+    stream.write_all(format!("{head}{first}").as_bytes()).await.unwrap();
+    // Nobody new is let in once it stops.
+    program.signal("TERM");
+    let began = Instant::now();
+    while TcpStream::connect(&address).await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(4), "it does not stop");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("the deployer is stopping"), "{answer}");
+    while !program.has_died() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    program.run().await;
+    assert_eq!(program.get(&format!("/deploy/history/{name}")).await.0, 404);
 }
 
 #[tokio::test]
@@ -275,9 +310,20 @@ impl Gate {
             while let Ok((mut caller, _)) = listener.accept().await {
                 let mut gate = gate.subscribe();
                 tokio::spawn(async move {
-                    let _ = gate.wait_for(|open| *open).await;
                     let mut registry = TcpStream::connect(behind).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut caller, &mut registry).await;
+                    let (mut from_caller, mut to_caller) = caller.split();
+                    let (mut from_registry, mut to_registry) = registry.split();
+                    let asking = async {
+                        let mut piece = vec![0; 64 << 10];
+                        while let Ok(length @ 1..) = from_caller.read(&mut piece).await {
+                            let _ = gate.wait_for(|open| *open).await;
+                            to_registry.write_all(&piece[..length]).await.unwrap();
+                        }
+                    };
+                    tokio::select! {
+                        () = asking => {}
+                        _ = tokio::io::copy(&mut from_registry, &mut to_caller) => {}
+                    }
                 });
             }
         });

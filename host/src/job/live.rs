@@ -141,7 +141,7 @@ mod tests {
     async fn a_job_settles_only_after_a_cancelling_was_recorded() {
         let job = LiveJob::new(CancellationToken::new(), Fate::Open, None);
         let (recorded, record) = tokio::sync::oneshot::channel::<()>();
-        let cancelling = job.cancel_by("ci", async { record.await });
+        let cancelling = job.cancel_by("ci", record);
         let settling = async {
             tokio::select! {
                 biased;

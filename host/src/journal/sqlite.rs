@@ -216,7 +216,7 @@ impl Journal for Sqlite {
 
     async fn append(&self, job: &str, events: &[NewEvent]) -> Result<(), JournalError> {
         // Gathered lines come by the clock, and no job goes on by them: not one of the records that are counted.
-        events::append(&self.writer, job, events).await?;
+        self.noted(events::append(&self.writer, job, events).await)?;
         self.announce();
         Ok(())
     }
@@ -305,10 +305,19 @@ impl Sqlite {
         what: &'static str,
         change: impl Future<Output = Result<T, JournalError>> + Send,
     ) -> Result<T, JournalError> {
-        match &self.crash {
+        let recorded = match &self.crash {
             Some(crash) => crash.around(what, change).await,
             None => change.await,
+        };
+        self.noted(recorded)
+    }
+
+    /// Whether it can record is found out anew after an error.
+    fn noted<T>(&self, recorded: Result<T, JournalError>) -> Result<T, JournalError> {
+        if recorded.as_ref().is_err_and(JournalError::may_pass) {
+            self.check.doubt();
         }
+        recorded
     }
 
     fn announce(&self) {

@@ -1,5 +1,6 @@
 //! Whether the journal can record now: found out by recording something, and remembered for a moment.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
@@ -13,27 +14,46 @@ use crate::journal::JournalError;
 const REMEMBERED: Duration = Duration::from_secs(1);
 /// A disk that takes longer records nothing that anyone waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What is written, in bytes. A record that did not fit leaves some room behind it, where smaller ones still fit: once
+/// one failed, only what is larger than the usual ones says that there is space again.
+const FILLING: i64 = 32 << 10;
+const LARGE_FILLING: i64 = 1 << 20;
 
 /// The last answer, and when it was found.
 #[derive(Default)]
 pub struct Check {
     last: Mutex<Option<(Instant, Result<(), String>)>>,
+    /// Something could not be recorded since.
+    doubted: AtomicBool,
 }
 
 impl Check {
+    /// Something could not be recorded.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::Release);
+    }
+
     /// # Errors
     /// When the journal cannot record, with the reason.
     pub async fn check(&self, writer: &SqlitePool) -> Result<(), JournalError> {
         let mut last = self.last.lock().await;
         let known =
             last.as_ref().filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, answer)| answer.clone());
+        let doubted = self.doubted.load(Ordering::Acquire);
+        let known = known.filter(|answer| answer.is_err() || !doubted);
         let answer = match known {
             Some(answer) => answer,
             None => {
-                let answer = match timeout(PATIENCE, write(writer)).await {
+                // What fails from here on is doubted again.
+                self.doubted.store(false, Ordering::Release);
+                let filling = if doubted { LARGE_FILLING } else { FILLING };
+                let answer = match timeout(PATIENCE, write(writer, filling)).await {
                     Ok(written) => written.map_err(|error| error.to_string()),
                     Err(_) => Err(format!("the journal does not answer within {PATIENCE:?}")),
                 };
+                if answer.is_err() {
+                    self.doubt();
+                }
                 *last = Some((Instant::now(), answer.clone()));
                 answer
             }
@@ -42,11 +62,12 @@ impl Check {
     }
 }
 
-async fn write(writer: &SqlitePool) -> Result<(), JournalError> {
+async fn write(writer: &SqlitePool, filling: i64) -> Result<(), JournalError> {
     sqlx::query(
-        "INSERT INTO checks (one, filling) VALUES (1, zeroblob(32768))
+        "INSERT INTO checks (one, filling) VALUES (1, zeroblob(?))
          ON CONFLICT (one) DO UPDATE SET filling = excluded.filling",
     )
+    .bind(filling)
     .execute(writer)
     .await
     .map_err(writing("anything"))?;
@@ -129,6 +150,24 @@ mod tests {
         assert_eq!(journal.check().await.unwrap_err().to_string(), full);
         tokio::time::sleep(REMEMBERED).await;
         journal.check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn room_for_a_little_is_not_taken_for_space() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Sqlite::open(&folder.path().join("journal.db")).await.unwrap();
+        journal.check().await.unwrap();
+        let pages: u32 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&journal.writer).await.unwrap();
+        // As much as a check takes, and less than a job.
+        limit(&journal, pages + 20).await;
+        journal.submit(&new_job("deploy-1")).await.unwrap_err();
+        limit(&journal, pages + 20).await;
+        let full = journal.check().await.unwrap_err().to_string();
+        assert!(full.contains("full"), "{full}");
+        sqlx::query("PRAGMA max_page_count = 1000000").execute(&journal.writer).await.unwrap();
+        tokio::time::sleep(REMEMBERED).await;
+        journal.check().await.unwrap();
+        journal.submit(&new_job("deploy-1")).await.unwrap();
     }
 
     #[tokio::test]
