@@ -73,6 +73,8 @@ impl Target {
              rm -f /etc/systemd/system/deployer-{service}.service; systemctl daemon-reload; \
              docker ps -aq --filter label=io.deployer.service={service} | xargs -r docker rm -f >/dev/null; \
              docker images -q {service} | sort -u | xargs -r docker rmi -f >/dev/null; \
+             cat /opt/fpai/services/{service}/run/*.pid 2>/dev/null | while read -r pid rest; do \
+               kill -KILL -- \"-$pid\" 2>/dev/null; done; \
              rm -rf /opt/fpai/services/{service}; true"
         ));
     }
