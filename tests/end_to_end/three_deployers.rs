@@ -189,7 +189,7 @@ async fn a_deployer_that_was_killed_in_verify_leaves_the_next_ones_release_alone
     let mut a = Deployer::start(name, port).await;
     let b = Deployer::start(name, port).await;
     let v1 = a.deploy("1").await;
-    a.program.pipeline(name, "[settings.health]\nattempts = 1000\ndeadline_seconds = 100\n");
+    a.program.pipeline(name, "[settings.health]\nattempts = 100\ndeadline_seconds = 100\n");
     a.service.write("SICK", "");
     let v2 = a.program.submit(&a.request("2")).await;
     a.program.phase(&v2, "Verify Health", "running").await;
@@ -215,7 +215,8 @@ async fn a_deployer_that_was_killed_in_verify_leaves_the_next_ones_release_alone
     target.forget(name);
 }
 
-#[tokio::test]
+// The proxy works beside the ssh that looks at the target through it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journal_that_is_older_than_the_target_learns_from_it() {
     let name = "e2e-old-journal";
     let target = target();

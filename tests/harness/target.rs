@@ -77,6 +77,8 @@ impl Target {
                | xargs -r docker rm -f >/dev/null; \
              docker images {own} --format '{{{{.Repository}}}}:{{{{.Tag}}}}' {service} \
                | xargs -r docker rmi -f >/dev/null; \
+             cat /opt/fpai/services/{service}/run/*.pid 2>/dev/null | while read -r pid rest; do \
+               kill -KILL -- \"-$pid\" 2>/dev/null; done; \
              rm -rf /opt/fpai/services/{service}; true"
         ));
     }
