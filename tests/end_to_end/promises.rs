@@ -16,11 +16,19 @@ struct Scene {
     releases: Vec<String>,
 }
 
+/// Removes every trace of a service, background processes too.
+pub fn clean(target: &Target, service: &str, port: u16) {
+    target.shell(&format!(
+        "ss -Hltnp 'sport = :{port}' | grep -v docker-proxy | grep -o 'pid=[0-9]*' | cut -d= -f2 | xargs -r kill -9; true"
+    ));
+    target.forget(service);
+}
+
 impl Scene {
     /// With so many releases, of which the last one is live.
     async fn set(method: &'static str, name: &str, place: u16, releases: usize, pipeline: &str) -> Scene {
         let target = target();
-        target.forget(name);
+        clean(&target, name, target.port(place));
         let program = Program::start(target.clone(), None).await;
         program.pipeline(name, pipeline);
         let service = Service::copy(&program.services(), "hello-quick", name, target.port(place));
@@ -58,6 +66,10 @@ impl Scene {
             "systemd" => format!("systemctl show -p MainPID,InvocationID deployer-{name}.service"),
             _ => format!("cat {}/run/*.pid", self.root()),
         })
+    }
+
+    fn end(self) {
+        clean(&self.target, &self.service.name, self.service.port);
     }
 
     async fn version(&self) -> String {
@@ -129,7 +141,7 @@ async fn what_is_not_there_is_not_promised(method: &'static str, name: &str, pla
     let scene = Scene::set(method, name, place, 3, "").await;
     let [first, second, live] = &scene.releases[..] else { panic!("three releases") };
     let root = scene.root();
-    let outage = Outage::begin(scene.service.url("/health"));
+    let outage = Outage::patient(scene.service.url("/health"));
     let before = scene.instance();
     assert_eq!(scene.ways_back().await, [second.clone()]);
     assert_eq!(scene.listed(live).await["unavailable"], "it is the one that runs");
@@ -179,20 +191,20 @@ async fn what_is_not_there_is_not_promised(method: &'static str, name: &str, pla
     let (done, said) = scene.command(&["rollback", name, "--to", first]);
     assert!(done, "{said}");
     assert_eq!(scene.version().await, "0");
-    scene.target.forget(name);
+    scene.end();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn docker_promises_what_is_there() {
     what_is_not_there_is_not_promised("docker", "e2e-promise-docker", 30).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn systemd_promises_what_is_there() {
     what_is_not_there_is_not_promised("systemd", "e2e-promise-systemd", 31).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn process_promises_what_is_there() {
     what_is_not_there_is_not_promised("process", "e2e-promise-process", 32).await;
 }
@@ -207,7 +219,7 @@ async fn a_start_that_fails_early_touches_nothing(method: &'static str, name: &s
     };
     let folder = format!("{}/{kept}", scene.root());
     scene.target.shell(&format!("mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"));
-    let outage = Outage::begin(scene.service.url("/health"));
+    let outage = Outage::patient(scene.service.url("/health"));
     let before = scene.instance();
     let failed = scene.deploy().await;
     let (after, silent) = (scene.instance(), outage.end().await);
@@ -226,20 +238,20 @@ async fn a_start_that_fails_early_touches_nothing(method: &'static str, name: &s
     scene.releases.push("the failed one".into());
     scene.deploy().await.completed();
     assert_eq!(scene.version().await, "2");
-    scene.target.forget(name);
+    scene.end();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_docker_start_that_fails_early_touches_nothing() {
     a_start_that_fails_early_touches_nothing("docker", "e2e-early-docker", 33).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_systemd_start_that_fails_early_touches_nothing() {
     a_start_that_fails_early_touches_nothing("systemd", "e2e-early-systemd", 34).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_process_start_that_fails_early_touches_nothing() {
     a_start_that_fails_early_touches_nothing("process", "e2e-early-process", 35).await;
 }
@@ -255,7 +267,7 @@ const TELLS: &str = "    def do_GET(self) -> None:
                 time.sleep(0.01)
 ";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_vanishes_before_start_costs_nothing() {
     let name = "e2e-vanished";
     let told = "/var/tmp/e2e-vanished";
@@ -274,7 +286,7 @@ async fn an_image_that_vanishes_before_start_costs_nothing() {
     let (_, job) = scene.program.get(&format!("/deploy/{id}")).await;
     let release = job["release"].as_str().unwrap().to_owned();
     let image = format!("{name}:{release}");
-    let outage = Outage::begin(scene.service.url("/any"));
+    let outage = Outage::patient(scene.service.url("/any"));
     let before = scene.instance();
     let vanished = image.clone();
     let vanishing = tokio::task::spawn_blocking(move || {
@@ -302,11 +314,11 @@ async fn an_image_that_vanishes_before_start_costs_nothing() {
     let stopped =
         calls.as_array().unwrap().iter().any(|call| call["arguments"].to_string().contains("\"stop\""));
     assert!(!stopped, "{calls:#}");
-    scene.target.forget(name);
     scene.target.shell(&format!("rm -rf {told}"));
+    scene.end();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_prune_only_what_is_left_is_promised() {
     let name = "e2e-pruned";
     let mut scene = Scene::set("docker", name, 37, 2, "").await;
@@ -333,10 +345,10 @@ async fn after_a_prune_only_what_is_left_is_promised() {
     assert_eq!((status, back["release"].as_str()), (200, Some(second.as_str())), "{back:#}");
     assert_eq!(scene.version().await, "1");
     assert!(scene.target.succeeds(&format!("docker image inspect {name}:{second}")), "it has its tag again");
-    scene.target.forget(name);
+    scene.end();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_could_not_be_brought_back_is_warned_of() {
     let mut scene = Scene::set("process", "e2e-at-risk", 38, 1, "").await;
     let (root, first) = (scene.root(), scene.releases[0].clone());
@@ -360,14 +372,14 @@ async fn a_release_that_could_not_be_brought_back_is_warned_of() {
         Job(back.clone()).phase("Start Service")["details"]["warnings"].to_string().contains(&warned),
         "{back:#}"
     );
-    scene.target.forget("e2e-at-risk");
+    scene.end();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_away_is_said_not_to_be_asked() {
     let name = "e2e-unasked";
     let server = target();
-    server.forget(name);
+    clean(&server, name, server.port(39));
     let proxy = Proxy::start(&server).await;
     let program = Program::start(proxy.target.clone(), None).await;
     let service = Service::copy(&program.services(), "hello-quick", name, server.port(39));
@@ -398,5 +410,5 @@ async fn a_target_that_is_away_is_said_not_to_be_asked() {
         }
         assert!(Instant::now() < deadline, "{list:#}");
     }
-    server.forget(name);
+    clean(&server, name, server.port(39));
 }

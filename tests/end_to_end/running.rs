@@ -5,11 +5,13 @@ use std::process::Command;
 use deployer_tests::{Program, Service, deployment, target};
 use serde_json::json;
 
-#[tokio::test]
+use crate::promises::clean;
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_cannot_be_probed_is_said_to_run() {
     let name = "e2e-no-way";
     let target = target();
-    target.forget(name);
+    clean(&target, name, target.port(28));
     let mut program = Program::start(target.clone(), None).await;
     program.pipeline(name, "[settings.health]\ndeadline_seconds = 3\n");
     let service = Service::copy(&program.services(), "hello-quick", name, target.port(28));
@@ -18,8 +20,9 @@ async fn a_release_that_cannot_be_probed_is_said_to_run() {
 
     // A key that may not open the way by which health is probed.
     let key = program.folder.path().join("restricted");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&key);
-    assert!(made.status().unwrap().success());
+    let mut make = Command::new("ssh-keygen");
+    make.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&key);
+    assert!(make.status().unwrap().success());
     let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
     target.shell(&format!("echo 'restrict {}' >>~/.ssh/authorized_keys", public.trim()));
     program.stop();
@@ -36,14 +39,14 @@ async fn a_release_that_cannot_be_probed_is_said_to_run() {
     assert!(outcome.starts_with(&expect), "{outcome}");
     assert!(failed.0["failure"]["next"].as_str().unwrap().contains("it runs"), "{:#}", failed.0);
     assert!(service.text("/health").await.contains("\"0\""), "it answers");
-    target.forget(name);
+    clean(&target, name, target.port(28));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_does_not_come_back_is_said_to_be_down_and_why() {
     let name = "e2e-down";
     let target = target();
-    target.forget(name);
+    clean(&target, name, target.port(29));
     let program = Program::start(target.clone(), None).await;
     program.pipeline(name, "[settings.health]\nattempts = 20\nattempt_interval_ms = 500\n");
     let service = Service::copy(&program.services(), "hello-quick", name, target.port(29));
@@ -61,5 +64,5 @@ async fn a_release_that_does_not_come_back_is_said_to_be_down_and_why() {
     let next = failed.0["failure"]["next"].as_str().unwrap();
     assert!(next.starts_with(&format!("start release {} again", first.release())), "{next}");
     assert!(service.get("/health").await.is_err(), "something answers");
-    target.forget(name);
+    clean(&target, name, target.port(29));
 }

@@ -16,6 +16,16 @@ pub struct Outage {
 
 impl Outage {
     pub fn begin(url: String) -> Self {
+        Self::with_limit(url, Duration::from_secs(1))
+    }
+
+    /// For a service that should not notice anything: a machine that is busy is no outage.
+    pub fn patient(url: String) -> Self {
+        Self::with_limit(url, Duration::from_secs(20))
+    }
+
+    /// A question without an answer for this long has none.
+    fn with_limit(url: String, limit: Duration) -> Self {
         let (stop, mut stopped) = oneshot::channel();
         let asking = tokio::spawn(async move {
             let client = crate::program::client();
@@ -28,7 +38,7 @@ impl Outage {
                 if stopped.try_recv().is_ok() {
                     until = Some(Instant::now() + GRACE);
                 }
-                let answer = client.get(&url).timeout(Duration::from_secs(1)).send().await;
+                let answer = client.get(&url).timeout(limit).send().await;
                 let now = Instant::now();
                 if answer.is_ok_and(|answer| answer.status().as_u16() < 500) {
                     if std::mem::take(&mut failed) {
