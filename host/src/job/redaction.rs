@@ -103,7 +103,8 @@ impl Runner {
         };
         let previous = self.job.previous.as_ref().filter(|previous| previous.id != self.release.id);
         let releases = own.into_iter().chain(previous);
-        let unread = releases.filter(|release| !self.revealed.contains(&release.id));
+        let unread = releases
+            .filter(|release| !release.environment.is_empty() && !self.revealed.contains(&release.id));
         let unread = unread.map(|release| {
             let plan = release.plan.as_ref().and_then(flow::value::<Plan>);
             let public = |name: &String| {
