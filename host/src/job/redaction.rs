@@ -103,7 +103,8 @@ impl Runner {
         };
         let previous = self.job.previous.as_ref().filter(|previous| previous.id != self.release.id);
         let releases = own.into_iter().chain(previous);
-        let unread = releases.filter(|release| !self.revealed.contains(&release.id));
+        let unread = releases
+            .filter(|release| !release.environment.is_empty() && !self.revealed.contains(&release.id));
         let unread = unread.map(|release| {
             let plan = release.plan.as_ref().and_then(flow::value::<Plan>);
             let public = |name: &String| {
@@ -264,5 +265,64 @@ impl Answer for Registration {
             response: redactor.redact_string(self.response),
             ..self
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::stage::Outcome;
+
+    fn redactor(values: &[(&str, &str)]) -> Redactor {
+        let hidden = values.iter().map(|(name, value)| Hidden::variable(name, Secret::new(*value)));
+        Redactor::new(hidden.collect(), vec![])
+    }
+
+    #[test]
+    fn what_people_read_is_redacted_and_what_is_used_again_stays() {
+        let redactor = redactor(&[("ALGORITHM", "sha256"), ("TOKEN", "0a1b2c3d4e5f6a7b")]);
+        let text = |text: &str| text.to_owned();
+        let artifact = Artifact {
+            kind: text("image"),
+            reference: text("web:0a1b2c3d4e5f6a7b"),
+            digest: text("sha256:12"),
+            bytes: None,
+        };
+        assert_eq!(Some(artifact.clone()).redacted(&redactor), Some(artifact));
+        // An answer is cut off where it is long.
+        let probe = |answered: &str, body: &str| Probe {
+            at_ms: 0,
+            took_ms: 1,
+            asked: text("GET /health"),
+            answered: text(answered),
+            body: text(body),
+        };
+        let verdict = |summary: &str, probe: Probe| Verdict {
+            outcome: Outcome::Passed,
+            summary: text(summary),
+            probes: vec![probe],
+        };
+        let given = verdict("0a1b2c3d4e5f6a7b is healthy", probe("sha256", r#"{"token":"0a1b2c3d4e5f"#));
+        let expect = verdict("[env TOKEN] is healthy", probe("[env ALGORITHM]", r#"{"token":"[env TOKEN]"#));
+        assert_eq!(given.redacted(&redactor), expect);
+    }
+
+    #[test]
+    fn details_are_redacted_but_for_the_hosts_own_schedule() {
+        let redactor = redactor(&[("DATE", "2026-11-25")]);
+        let details = json!({ "seen": ["at 2026-11-25"], "retry": { "next_at": "2026-11-25T00:00:00Z" } });
+        let expect = json!({ "seen": ["at [env DATE]"], "retry": { "next_at": "2026-11-25T00:00:00Z" } });
+        assert_eq!(redacted_details(&redactor, details), expect);
+        assert_eq!(redacted_details(&redactor, json!(null)), json!(null));
+    }
+
+    #[test]
+    fn public_variables_are_not_hidden() {
+        let values = [("LOG_LEVEL", "verbose"), ("TOKEN", "0a1b2c3d")];
+        let values = values.map(|(name, value)| (name.to_owned(), Secret::new(value))).into();
+        let hidden = hidden(&values, |name| name == "LOG_LEVEL");
+        assert_eq!(hidden, [Hidden::variable("TOKEN", Secret::new("0a1b2c3d"))]);
     }
 }

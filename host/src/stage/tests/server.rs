@@ -80,6 +80,18 @@ async fn a_commands_lines_its_exit_and_its_process_are_on_record() {
 }
 
 #[tokio::test]
+async fn a_value_of_several_lines_is_on_no_record_line_by_line() {
+    let there = there().await;
+    let step = hiding(there.step.clone(), &[("KEY", "first-secret\nsecond-secret\n")]);
+    let answer = found(&step, "run", "printf first-secret\\nsecond-secret\\n").await.unwrap();
+    assert_eq!(answer, "Exit::Code(0) first-secret\nsecond-secret\n");
+    assert_eq!(there.recorder.lines(), ["target: [env KEY]", "target: [env KEY]"]);
+    let told = format!("{:?}", there.recorder.all());
+    assert!(!told.contains("-secret"), "{told}");
+    there.server.stop().await;
+}
+
+#[tokio::test]
 async fn a_command_ends_with_its_job_and_with_its_time() {
     let there = there().await;
     let cancel = there.step.cancel.clone();
