@@ -17,7 +17,7 @@ use crate::capability::{HttpClient, Registry, Secret};
 use crate::http::auth::{self, Tokens};
 use crate::http::{self, App, ServeError};
 use crate::job::{Host, Jobs, ReleaseIds, Supervisor};
-use crate::journal::{JournalError, Sqlite};
+use crate::journal::{JournalError, Observer, Sqlite};
 use crate::seal::{Seal, SealError};
 use crate::settings::{Settings, SettingsError};
 use crate::ssh::{Credentials, Ssh, Target};
@@ -64,11 +64,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts everything, and takes up the jobs that an earlier process left.
+    /// Starts everything, and takes up the jobs that an earlier process left. `observer` is told of each record
+    /// of the journal, if there is one.
     ///
     /// # Errors
     /// When a part cannot be had; then nothing is left running.
-    pub async fn start(settings: &Settings) -> Result<Self, StartError> {
+    pub async fn start(
+        settings: &Settings,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<Self, StartError> {
         let target: Target = settings
             .required_target()?
             .parse()
@@ -81,8 +85,9 @@ impl Server {
         http::may_listen(address, tokens.is_some())?;
         let lock = own(&settings.data)?;
         let stage = Stage::new(&settings.data.join("cache"))?;
+        let journal = Sqlite::open(&settings.data.join("journal.db")).await?.observed_by(observer);
         let host = Host {
-            journal: Arc::new(Sqlite::open(&settings.data.join("journal.db")).await?),
+            journal: Arc::new(journal),
             seal: Seal::open(&settings.data.join("seal.key"))?,
             catalog: Catalog::new(stage.clone(), &settings.plugins),
             stage,

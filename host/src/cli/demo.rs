@@ -48,7 +48,7 @@ pub async fn run(json: bool) -> anyhow::Result<ExitCode> {
     say(&format!("The target is ssh://{USER}@{}, the registry {}", sshd.address(), registry.url()));
     let settings = settings(&sources, &state, &sshd, &registry);
     let end = async {
-        let server = Server::start(&settings).await?;
+        let server = Server::start(&settings, None).await?;
         let url = format!("http://{}", server.address);
         say(&format!("The deployer is {url}\n"));
         tokio::pin!(told);

@@ -4,7 +4,6 @@
 //! others read beside it. WAL with full synchronisation: what was answered `Ok` survives a power cut.
 
 mod audit;
-mod crash;
 mod events;
 mod jobs;
 mod registrations;
@@ -13,6 +12,7 @@ mod steps;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,11 +27,10 @@ use tokio::sync::watch;
 
 use super::{
     Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, CallStart, Event, Failure, JobRecord, Journal,
-    JournalError, NewEvent, NewJob, PhaseUpdate, Registration, ReleaseRecord, Retention, StepRecord,
-    StepStart, Submitted, Unregistered,
+    JournalError, NewEvent, NewJob, Observer, PhaseUpdate, Registration, ReleaseRecord, Retention,
+    StepRecord, StepStart, Submitted, Unregistered,
 };
 use crate::ssh::RemoteProcess;
-use crash::Crash;
 
 const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "journal", include_str!("../../migrations/1_journal.sql")),
@@ -45,7 +44,7 @@ pub struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
     appended: watch::Sender<u64>,
-    crash: Option<Crash>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Sqlite {
@@ -85,7 +84,12 @@ impl Sqlite {
             .await
             .map_err(|error| failed(sqlx::Error::Migrate(Box::new(error))))?;
         let readers = pool(3).connect_with(options).await.map_err(failed)?;
-        Ok(Sqlite { writer, readers, appended: watch::Sender::new(0), crash: Crash::from_environment()? })
+        Ok(Sqlite { writer, readers, appended: watch::Sender::new(0), observer: None })
+    }
+
+    /// Tells somebody of its records from now on.
+    pub fn observed_by(self, observer: Option<Arc<dyn Observer>>) -> Self {
+        Sqlite { observer, ..self }
     }
 }
 
@@ -149,12 +153,12 @@ impl Journal for Sqlite {
     }
 
     async fn step_started(&self, step: &StepStart) -> Result<i64, JournalError> {
-        self.crash.iter().for_each(Crash::begin_part);
+        self.observer.iter().for_each(|observer| observer.part());
         self.record("a step's start", steps::started(&self.writer, step)).await
     }
 
     async fn step_ended(&self, id: i64, outcome: Result<&Value, &Failure>) -> Result<(), JournalError> {
-        self.crash.iter().for_each(Crash::begin_part);
+        self.observer.iter().for_each(|observer| observer.part());
         self.record("a step's end", steps::ended(&self.writer, id, outcome)).await
     }
 
@@ -267,10 +271,12 @@ impl Sqlite {
         what: &'static str,
         change: impl Future<Output = Result<T, JournalError>> + Send,
     ) -> Result<T, JournalError> {
-        match &self.crash {
-            Some(crash) => crash.around(what, change).await,
-            None => change.await,
+        let number = self.observer.as_ref().map(|observer| observer.recording(what));
+        let outcome = change.await;
+        if let (Some(observer), Some(number)) = (&self.observer, number) {
+            observer.recorded(number);
         }
+        outcome
     }
 
     fn announce(&self) {
