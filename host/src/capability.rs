@@ -15,10 +15,10 @@ mod target;
 
 pub(crate) use call::redacted_error;
 pub use call::{HasHost, Host, Step, Stop, StopCause};
-pub use context::{Limits, Registry, StepContext};
+pub use context::{Limits, Login, Registry, StepContext};
 pub use environment::{EnvironmentSource, Secret};
 pub use grant::{Grant, Grants, UnknownGrant};
-pub use http::HttpClient;
+pub use http::{HttpClient, PLUGIN_HEADER, split_login, without_user};
 pub use log::LogQueue;
 pub use record::{Amount, CallEnded, Effect, Intent, Level, RecordError, Recorder, Source};
 pub use redact::Redactor;

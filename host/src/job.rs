@@ -12,6 +12,7 @@
 //! `state` says which states there are, `release` chooses what to go back to, `retention` says which releases are
 //! no longer kept, `flow` makes the contract's records of the journal's: these are pure.
 
+mod condition;
 mod flow;
 mod host;
 mod jobs;
@@ -32,6 +33,7 @@ mod submission;
 mod supervisor;
 mod unwind;
 
+pub use condition::Conditions;
 pub use host::Host;
 pub use jobs::Jobs;
 pub use release::ReleaseIds;

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capability::http::HttpClientError;
 use crate::capability::{HttpClient, Registry, Secret};
+use crate::descriptors;
 use crate::http::auth::{self, Tokens};
 use crate::http::{self, App, ServeError};
-use crate::job::{Host, Jobs, ReleaseIds, Supervisor};
+use crate::job::{Conditions, Host, Jobs, ReleaseIds, Supervisor};
 use crate::journal::{JournalError, Observer, Sqlite};
 use crate::seal::{Seal, SealError};
 use crate::settings::{Settings, SettingsError};
@@ -69,10 +70,8 @@ impl Server {
     ///
     /// # Errors
     /// When a part cannot be had; then nothing is left running.
-    pub async fn start(
-        settings: &Settings,
-        observer: Option<Arc<dyn Observer>>,
-    ) -> Result<Self, StartError> {
+    pub async fn start(settings: &Settings, observer: Option<Arc<dyn Observer>>) -> Result<Self, StartError> {
+        descriptors::raise();
         let target: Target = settings
             .required_target()?
             .parse()
@@ -95,13 +94,14 @@ impl Server {
                 target,
                 Credentials { key: settings.key.clone(), known_hosts: settings.known_hosts.clone() },
             ),
-            http: HttpClient::new()?,
+            http: HttpClient::beside(address)?,
             registry: registry(settings)?,
             services: settings.services.clone(),
             pipelines: settings.pipelines.clone(),
             root: settings.root.clone(),
             owner: owner(&settings.data)?,
             release_ids: ReleaseIds::default(),
+            conditions: Conditions::default(),
         };
         let supervisor = Supervisor::start(host).await?;
         let app = Arc::new(App::new(Arc::new(Jobs(supervisor.clone())), tokens));
@@ -166,5 +166,9 @@ fn owner(data: &Path) -> Result<String, StartError> {
 fn registry(settings: &Settings) -> Result<Option<Registry>, StartError> {
     let Some(url) = &settings.registry else { return Ok(None) };
     let token = settings.registry_token_file.as_deref().map(auth::first_token).transpose()?;
-    Ok(Some(Registry { url: url.clone(), token: token.map(Secret::new) }))
+    Ok(Some(Registry {
+        url: url.clone(),
+        token: token.map(Secret::new),
+        login: settings.registry_login.clone(),
+    }))
 }

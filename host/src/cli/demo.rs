@@ -145,6 +145,7 @@ fn settings(sources: &Path, state: &Path, sshd: &Sshd, registry: &Registry) -> S
         key: sshd.key_file().to_path_buf(),
         known_hosts: sshd.known_hosts().to_path_buf(),
         registry: Some(registry.url()),
+        registry_login: None,
         registry_token_file: None,
         services: sources.join("tests/services"),
         plugins: sources.join("plugins"),

@@ -38,8 +38,8 @@ impl Stage {
         F: for<'s> FnOnce(&'s mut Store<State>, &'s Component) -> BoxFuture<'s, Answer<T>> + Send,
     {
         let mut redactor = Redactor::new(&step.environment).sparing(&step.public);
-        if let Some(token) = step.registry.as_ref().and_then(|registry| registry.token.as_ref()) {
-            redactor = redactor.and("[registry token]", token.expose());
+        for (label, secret) in step.registry.iter().flat_map(|registry| registry.secrets()) {
+            redactor = redactor.and(label, &secret);
         }
         let stop = Stop::under(&step.cancel);
         let log = LogQueue::new(step.recorder.clone(), redactor.clone(), stop.clone());

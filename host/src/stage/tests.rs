@@ -7,4 +7,5 @@ mod fixture;
 mod folder;
 mod limits;
 mod outside;
+mod own_api;
 mod server;

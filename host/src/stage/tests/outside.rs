@@ -181,8 +181,11 @@ async fn the_registry_gets_a_token_that_no_plugin_sees() {
     let told = found(step.clone(), "http", "registry").await.unwrap_err().into_error();
     assert!(told.next.contains("--registry"), "{told:?}");
 
-    let registry =
-        Registry { url: format!("http://127.0.0.1:{port}/api/"), token: Some(Secret::new("tok-123456")) };
+    let registry = Registry {
+        url: format!("http://127.0.0.1:{port}/api/"),
+        token: Some(Secret::new("tok-123456")),
+        login: None,
+    };
     let step = StepContext { registry: Some(registry), ..step };
     assert_eq!(found(step, "http", "registry").await.unwrap(), "200 you sent [registry token]");
     let seen = task.await.unwrap().to_ascii_lowercase();
