@@ -15,12 +15,14 @@ mod show;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::journal::Observer;
 use crate::settings::{Layer, Settings};
 use client::Client;
-pub use output::report;
+use output::report;
 
 /// Where a server listens unless it was told otherwise.
 const SERVER: &str = "http://127.0.0.1:8007";
@@ -85,11 +87,25 @@ pub struct ServerFlags {
     token_file: Option<String>,
 }
 
+/// The whole program. A server's journal tells the observer of its records, if there is one.
+pub fn main(observer: Option<Arc<dyn Observer>>) -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&anyhow::Error::new(error).context("cannot start threads"), json),
+    };
+    let result = runtime.block_on(run(cli, observer));
+    // A blocked read of a terminal or a child's pipe must not keep the program from ending.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|error| report(&error, json))
+}
+
 /// Runs a command.
 ///
 /// # Errors
 /// When it cannot be done. A job that fails is no error here, but an exit code.
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+async fn run(cli: Cli, observer: Option<Arc<dyn Observer>>) -> anyhow::Result<ExitCode> {
     let Cli { json, config, command } = cli;
     let settings = |flags| Settings::read(config.as_deref(), flags, &variable);
     let client = |flags: &ServerFlags| {
@@ -98,7 +114,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Ok::<_, anyhow::Error>(Client::new(server, tokens.as_deref())?)
     };
     match command {
-        Command::Serve(flags) => serve::run(settings(flags)?).await,
+        Command::Serve(flags) => serve::run(settings(flags)?, observer).await,
         Command::Deploy(args) => deploy::run(&client(&args.server)?, args, json).await,
         Command::Status(args) => jobs::status(&client(&args.server)?, args, json).await,
         Command::Logs(args) => jobs::logs(&client(&args.server)?, args, json).await,

@@ -1,17 +1,23 @@
 //! The REST API: requests to values, values to responses. It decides nothing about deployments.
 
+mod accept;
 mod answers;
 mod audit;
 pub mod auth;
+mod bounds;
 mod ecosystem;
 mod events;
 mod extract;
 mod guard;
 mod problem;
+mod query;
 mod routes;
+mod seats;
 mod service;
+mod streams;
 pub mod types;
 mod validate;
+mod watched;
 
 #[cfg(test)]
 pub(crate) mod ledger;
@@ -28,11 +34,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use auth::Tokens;
+use bounds::Bounds;
 pub use guard::USER_HEADER;
+use seats::Seats;
 pub use service::{
     Capabilities, CurrentJob, DeployRequest, Deployments, Environment, FieldProblem, Health, JobLimits,
-    Known, PluginSummary, Refusal, RefusedPlugin, ReleaseOnTarget,
+    Known, PluginSummary, Refusal, RefusedPlugin, ReleaseOnTarget, Trouble,
 };
+use streams::Streams;
 pub use validate::{is_variable_name, service_name_problem};
 
 /// How long answers that are under way may take once the server stops.
@@ -46,6 +55,8 @@ pub struct App {
     started: Instant,
     started_at: Timestamp,
     stopping: CancellationToken,
+    bounds: Bounds,
+    streams: Streams,
 }
 
 #[derive(Debug, Error)]
@@ -61,7 +72,10 @@ pub enum ServeError {
 
 impl App {
     pub fn new(deployments: Arc<dyn Deployments>, tokens: Option<Tokens>) -> Self {
+        let bounds = Bounds::of_this_process();
         App {
+            bounds,
+            streams: Streams::new(&bounds),
             deployments,
             tokens,
             started: Instant::now(),
@@ -82,23 +96,13 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     may_listen(listener.local_addr()?, app.tokens.is_some())?;
-    let stopping = app.stopping.clone();
-    let router = routes::router(app).into_make_service_with_connect_info::<SocketAddr>();
-    let graceful = {
-        let stopping = stopping.clone();
-        async move {
-            shutdown.await;
-            stopping.cancel();
-        }
+    let (stopping, seats) = (app.stopping.clone(), Arc::new(Seats::new(app.bounds)));
+    let graceful = async {
+        shutdown.await;
+        stopping.cancel();
     };
-    let impatient = async {
-        stopping.cancelled().await;
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        result = axum::serve(listener, router).with_graceful_shutdown(graceful) => result?,
-        () = impatient => tracing::info!("some answers were cut off as the server stopped"),
-    }
+    let answering = accept::answer(listener, routes::router(app), seats, stopping.clone(), GRACE);
+    tokio::join!(graceful, answering);
     Ok(())
 }
 

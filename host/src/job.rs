@@ -20,6 +20,7 @@
 mod admission;
 mod aftermath;
 mod cancelling;
+mod condition;
 mod flow;
 mod host;
 mod jobs;
@@ -49,6 +50,7 @@ mod supervisor;
 mod takeover;
 mod unwind;
 
+pub use condition::Conditions;
 pub use host::Host;
 pub use jobs::Jobs;
 pub use release::ReleaseIds;

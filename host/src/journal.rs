@@ -4,6 +4,7 @@
 //! method that returns `Ok` has made its change durable.
 
 mod audit;
+mod observer;
 mod records;
 mod sqlite;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use audit::{
     AuditAction, AuditBreak, AuditEntry, AuditHead, AuditRecord, AuditVerdict, BreakReason, NoHead,
     UsedPlugin,
 };
+pub use observer::Observer;
 pub use records::{
     Actor, CallRecord, CallStart, Event, EventKind, Failure, Fault, JobKind, JobRecord, JobRequest, Left,
     NewEvent, NewJob, Origin, PhaseRecord, PhaseUpdate, Registration, ReleaseRecord, Removed, Retention,
@@ -37,10 +39,6 @@ pub enum JournalError {
     Read { what: &'static str, source: sqlx::Error },
     #[error("{0}")]
     Unrecorded(String),
-    #[error(
-        "{0} is no moment to crash at: it is a record's place and a side, as in 12.3:before or 12.3:after"
-    )]
-    CrashPoint(String),
     #[error(
         "the journal holds {what} that this version cannot read: {source}; it may have been written by a newer one"
     )]

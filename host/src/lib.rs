@@ -7,6 +7,8 @@ pub mod settings;
 
 pub mod server;
 
+mod descriptors;
+
 pub mod http;
 
 pub mod job;

@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capability::http::HttpClientError;
 use crate::capability::{HttpClient, Registry, Secret};
+use crate::descriptors;
 use crate::http::auth::{self, Tokens};
 use crate::http::{self, App, ServeError};
-use crate::job::{Host, Jobs, ReleaseIds, Supervisor};
-use crate::journal::{JournalError, Sqlite};
+use crate::job::{Conditions, Host, Jobs, ReleaseIds, Supervisor};
+use crate::journal::{JournalError, Observer, Sqlite};
 use crate::seal::{Seal, SealError};
 use crate::settings::{Settings, SettingsError};
 use crate::ssh::{Credentials, Ssh, Target};
@@ -64,11 +65,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts everything, and takes up the jobs that an earlier process left.
+    /// Starts everything, and takes up the jobs that an earlier process left. `observer` is told of each record
+    /// of the journal, if there is one.
     ///
     /// # Errors
     /// When a part cannot be had; then nothing is left running.
-    pub async fn start(settings: &Settings) -> Result<Self, StartError> {
+    pub async fn start(settings: &Settings, observer: Option<Arc<dyn Observer>>) -> Result<Self, StartError> {
+        descriptors::raise();
         let target: Target = settings
             .required_target()?
             .parse()
@@ -81,8 +84,9 @@ impl Server {
         http::may_listen(address, tokens.is_some())?;
         let lock = own(&settings.data)?;
         let stage = Stage::new(&settings.data.join("cache"))?;
+        let journal = Sqlite::open(&settings.data.join("journal.db")).await?.observed_by(observer);
         let host = Host {
-            journal: Arc::new(Sqlite::open(&settings.data.join("journal.db")).await?),
+            journal: Arc::new(journal),
             seal: Seal::open(&settings.data.join("seal.key"))?,
             catalog: Catalog::new(stage.clone(), &settings.plugins),
             stage,
@@ -90,7 +94,7 @@ impl Server {
                 target,
                 Credentials { key: settings.key.clone(), known_hosts: settings.known_hosts.clone() },
             ),
-            http: HttpClient::new()?,
+            http: HttpClient::beside(address)?,
             registry: registry(settings)?,
             services: settings.services.clone(),
             pipelines: settings.pipelines.clone(),
@@ -98,6 +102,7 @@ impl Server {
             owner: owner(&settings.data)?,
             release_ids: ReleaseIds::default(),
             reconciling: tokio::sync::Mutex::default(),
+            conditions: Conditions::default(),
         };
         // Before somebody needs them, and nobody waits for it.
         let catalog = host.catalog.clone();
@@ -166,5 +171,9 @@ fn owner(data: &Path) -> Result<String, StartError> {
 fn registry(settings: &Settings) -> Result<Option<Registry>, StartError> {
     let Some(url) = &settings.registry else { return Ok(None) };
     let token = settings.registry_token_file.as_deref().map(auth::first_token).transpose()?;
-    Ok(Some(Registry { url: url.clone(), token: token.map(Secret::new) }))
+    Ok(Some(Registry {
+        url: url.clone(),
+        token: token.map(Secret::new),
+        login: settings.registry_login.clone(),
+    }))
 }

@@ -10,6 +10,8 @@ use clap::Args;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::capability::{Login, split_login, without_user};
+
 /// The settings file's name, looked for in the current folder.
 pub const FILE: &str = "deployer.toml";
 
@@ -22,8 +24,10 @@ pub struct Settings {
     pub target: Option<String>,
     pub key: PathBuf,
     pub known_hosts: PathBuf,
-    /// The droplet registry's URL.
+    /// The droplet registry's URL, without a user.
     pub registry: Option<String>,
+    /// The user and the password that stood in it.
+    pub registry_login: Option<Login>,
     /// A file with the bearer token for the registry.
     pub registry_token_file: Option<PathBuf>,
     /// The folder that every service's folder lies in.
@@ -87,6 +91,10 @@ pub enum SettingsError {
     File { path: PathBuf, message: String },
     #[error("{name} is {value:?}, which is no {expected}; write for example {example}")]
     Value { name: String, value: String, expected: &'static str, example: &'static str },
+    #[error(
+        "the registry gets either the user in its URL or the token in --registry-token-file: take one of them away"
+    )]
+    TwoRegistryLogins,
     #[error("there is no home folder for the default of {flag}: HOME is not set; give {flag}")]
     NoHome { flag: &'static str },
     #[error(
@@ -203,6 +211,13 @@ impl Sources {
 
     fn settle(&self) -> Result<Settings, SettingsError> {
         let plain = |name, field| self.find(name, field).map(|found| found.value);
+        let (registry, registry_login) = self.registry()?.unzip();
+        let registry_login = registry_login.flatten();
+        let registry_token_file =
+            self.path_of("registry_token_file", |layer| layer.registry_token_file.as_ref());
+        if registry_login.is_some() && registry_token_file.is_some() {
+            return Err(SettingsError::TwoRegistryLogins);
+        }
         Ok(Settings {
             listen: self.listen()?,
             target: plain("target", |layer| layer.target.as_ref()),
@@ -216,9 +231,9 @@ impl Sources {
                 |layer| layer.known_hosts.as_ref(),
                 || self.at_home("--known-hosts", ".ssh/known_hosts"),
             )?,
-            registry: self.registry()?,
-            registry_token_file: self
-                .path_of("registry_token_file", |layer| layer.registry_token_file.as_ref()),
+            registry,
+            registry_login,
+            registry_token_file,
             services: self.path_or("services", |layer| layer.services.as_ref(), || Ok(".".into()))?,
             plugins: self.path_or("plugins", |layer| layer.plugins.as_ref(), || Ok("plugins".into()))?,
             pipelines: self.path_or(
@@ -291,14 +306,19 @@ impl Sources {
         if is_address { Ok(found.value) } else { Err(found.wrong("address", "127.0.0.1:8007")) }
     }
 
-    fn registry(&self) -> Result<Option<String>, SettingsError> {
-        let Some(found) = self.find("registry", |layer| layer.registry.as_ref()) else { return Ok(None) };
-        let is_url = reqwest::Url::parse(&found.value)
-            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        if is_url {
-            Ok(Some(found.value.trim_end_matches('/').to_owned()))
+    fn registry(&self) -> Result<Option<(String, Option<Login>)>, SettingsError> {
+        let Some(mut found) = self.find("registry", |layer| layer.registry.as_ref()) else { return Ok(None) };
+        // Paths are put behind it: what stands behind its own path would come before them.
+        let is_base = reqwest::Url::parse(&found.value).is_ok_and(|url| {
+            let bare = url.query().is_none() && url.fragment().is_none();
+            matches!(url.scheme(), "http" | "https") && url.has_host() && bare
+        });
+        if is_base {
+            let (url, login) = split_login(&found.value);
+            Ok(Some((url.trim_end_matches('/').to_owned(), login)))
         } else {
-            Err(found.wrong("URL", "http://127.0.0.1:8000"))
+            found.value = without_user(&found.value);
+            Err(found.wrong("URL of a scheme, a host and perhaps a path", "http://127.0.0.1:8000"))
         }
     }
 

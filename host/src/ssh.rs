@@ -62,6 +62,10 @@ pub struct Standing {
 }
 
 impl Standing {
+    pub fn is_alive(self) -> bool {
+        self.alive
+    }
+
     /// Whether the connection of this moment is gone by a later one. That none ever came about is no loss.
     pub fn lost_by(self, later: Standing) -> bool {
         let was_there = self.made > 0;

@@ -5,6 +5,8 @@
 mod accepted;
 mod audit;
 mod bystanders;
+mod callers;
+mod crash_points;
 mod demo;
 mod docker;
 mod failures;

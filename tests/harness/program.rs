@@ -14,14 +14,23 @@ pub struct Program {
     pub registry: Option<String>,
     /// Where the next start kills itself, as in `12.3:before`: before its twelfth part's third record.
     pub crash_at: Option<String>,
+    /// For the next start, besides what every start has.
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    /// How many files the next start may open.
+    pub descriptors: Option<u32>,
     child: Option<Child>,
     listen: String,
 }
 
 /// The built program.
 pub fn program() -> PathBuf {
+    beside_the_tests("deployer")
+}
+
+fn beside_the_tests(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let path = test.parent().unwrap().parent().unwrap().join("deployer");
+    let path = test.parent().unwrap().parent().unwrap().join(name);
     assert!(path.exists(), "{} is not built: run the tests with tests/run", path.display());
     path
 }
@@ -58,6 +67,9 @@ impl Program {
             target,
             registry: registry.map(Into::into),
             crash_at: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            descriptors: None,
             child: None,
             listen: "127.0.0.1:0".into(),
         };
@@ -117,7 +129,18 @@ impl Program {
     /// Starts it again, with the same folders and the same address.
     pub async fn run(&mut self) {
         let folder = self.folder.path();
-        let mut command = Command::new(program());
+        let program = match self.crash_at {
+            Some(_) => beside_the_tests("deployer-with-crash-points"),
+            None => program(),
+        };
+        let mut command = match self.descriptors {
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &limit.to_string()]).arg(program);
+                shell
+            }
+            None => Command::new(program),
+        };
         command
             .arg("serve")
             .args(["--listen", &self.listen])
@@ -131,7 +154,9 @@ impl Program {
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log(folder));
+            .stderr(log(folder))
+            .args(&self.arguments)
+            .envs(self.environment.clone());
         if let Some(registry) = &self.registry {
             command.args(["--registry", registry]);
         }
@@ -161,6 +186,12 @@ impl Program {
             assert!(Instant::now() < deadline, "deployer serve does not listen\n{text}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// How many files it has open.
+    pub fn open_files(&self) -> usize {
+        let id = self.child.as_ref().unwrap().id();
+        std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
     }
 
     pub fn log(&self) -> String {

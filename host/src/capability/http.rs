@@ -2,14 +2,20 @@
 //! the target's own loopback. It knows no API.
 
 mod exchange;
+mod own;
+mod url;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::{Method, Url};
 use serde_json::json;
 
 use self::exchange::{Answer, Trouble};
+pub use self::own::PLUGIN_HEADER;
+pub use self::url::{split_login, without_user};
 use super::call::{Host, Made, Step};
+use super::context::Registry;
 use super::grant::Call;
 use super::record::Effect;
 use crate::ssh::Ssh;
@@ -18,6 +24,8 @@ use crate::stage::{Error, Fault};
 
 /// Whatever a request asks for, it ends with the step.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// How much of a path is on record, in characters.
+const LONGEST_SHOWN: usize = 2048;
 
 /// The clients that all requests share. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,6 +34,8 @@ pub struct HttpClient {
     direct: reqwest::Client,
     /// To anywhere else: through a proxy where the environment names one.
     outward: reqwest::Client,
+    /// Where this deployer's own API listens, if it does.
+    own: Option<SocketAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +46,11 @@ pub struct HttpClientError {
 }
 
 impl HttpClient {
+    /// For a deployer whose own API listens at an address, which no request goes to.
+    pub fn beside(own: SocketAddr) -> Result<Self, HttpClientError> {
+        Ok(Self { own: Some(own), ..Self::new()? })
+    }
+
     pub fn new() -> Result<Self, HttpClientError> {
         // Another part of the program may have done this: the first one stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -44,7 +59,7 @@ impl HttpClient {
                 .redirect(reqwest::redirect::Policy::none())
                 .user_agent(concat!("deployer/", env!("CARGO_PKG_VERSION")))
         };
-        Ok(Self { direct: builder().no_proxy().build()?, outward: builder().build()? })
+        Ok(Self { direct: builder().no_proxy().build()?, outward: builder().build()?, own: None })
     }
 
     /// The status that a service answers to a GET, for a look of the host's own; none when no answer came.
@@ -61,9 +76,21 @@ impl HttpClient {
         Some(tokio::time::timeout(limit, asking).await.ok()?.ok()?.status)
     }
 
-    /// For requests of the host's own to the registry.
-    pub fn outward(&self) -> &reqwest::Client {
-        &self.outward
+    /// Whether a registry is there: any answer will do.
+    pub async fn reaches(&self, registry: &Registry, limit: Duration) -> Result<(), String> {
+        let url = format!("{}/health", registry.url.trim_end_matches('/'));
+        let parsed = Url::parse(&url).map_err(|error| format!("{}: {error}", without_user(&url)))?;
+        if own::leads_to(self.own, &parsed).await.is_some() {
+            return Err(format!(
+                "{} is this deployer's own API, and not a registry; check --registry",
+                registry.url
+            ));
+        }
+        let sent = self.outward.get(parsed).timeout(limit).send().await;
+        sent.map(|_| ()).map_err(|error| {
+            let error = error.without_url();
+            format!("the registry {} does not answer: {}", registry.url, exchange::chain(&error))
+        })
     }
 }
 
@@ -105,37 +132,31 @@ impl Host {
             (Destination::Url(origin), _) => origin.trim_end_matches('/').to_owned(),
             (Destination::Network(_) | Destination::Registry, Self::Describing { .. }) => String::new(),
         };
-        format!("{}{}", without_user(&origin), request.path)
-    }
-}
-
-/// A URL may hold a password.
-fn without_user(origin: &str) -> String {
-    match origin.split_once("://") {
-        Some((scheme, rest)) => {
-            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-            format!("{scheme}://{host}{path}")
-        }
-        None => origin.to_owned(),
+        // Whatever is refused is on record, too.
+        let path: String = request.path.chars().take(LONGEST_SHOWN).collect();
+        format!("{}{path}", without_user(&origin))
     }
 }
 
 async fn send(step: &Step, request: Request) -> Result<Made<Result<Response, Failure>>, Error> {
     let context = &step.context;
     let url = url(step, &request)?;
-    let mut asked = exchange::Asked {
-        method: method(&request.method)?,
-        headers: exchange::headers(&request.headers).map_err(|problem| unfit(&request, &problem))?,
-        body: request.body,
-    };
+    if let Some(own) = own::leads_to(context.http.own.filter(|_| by_address(&request)), &url).await {
+        return Err(own_api(step, &request, own));
+    }
+    let to_registry = matches!(request.destination, Destination::Registry);
+    let mut headers =
+        exchange::headers(&request.headers, to_registry).map_err(|problem| unfit(&request, &problem))?;
+    exchange::mark(&mut headers, &context.plugin.name);
+    let mut asked = exchange::Asked { method: method(&request.method)?, headers, body: request.body };
     let sending = async {
         match request.destination {
             Destination::Loopback(port) => exchange::through_ssh(&context.ssh, port, &url, asked).await,
             Destination::Network(_) => exchange::through_network(&context.http.direct, url, asked).await,
             Destination::Registry => {
-                if let Some(token) = context.registry.as_ref().and_then(|registry| registry.token.as_ref()) {
-                    exchange::authorize(&mut asked.headers, token);
+                let registry = context.registry.as_ref();
+                if let Some(authorization) = registry.and_then(|registry| registry.authorization()) {
+                    exchange::authorize(&mut asked.headers, &authorization);
                 }
                 exchange::through_network(&context.http.outward, url, asked).await
             }
@@ -186,30 +207,44 @@ fn url(step: &Step, request: &Request) -> Result<Url, Error> {
             origin.clone()
         }
     };
-    join(&origin, &request.path).map_err(|problem| unfit(request, &problem))
+    url::join(&origin, &request.path).map_err(|problem| unfit(request, &problem))
 }
 
-fn join(origin: &str, path: &str) -> Result<Url, String> {
-    let base = Url::parse(origin).map_err(|error| format!("{origin}: {error}"))?;
-    if !matches!(base.scheme(), "http" | "https") {
-        return Err(format!("{origin} is neither http nor https"));
+/// Whether it connects to the address itself. Through SSH, an address is another machine's.
+fn by_address(request: &Request) -> bool {
+    match request.destination {
+        Destination::Loopback(_) => false,
+        Destination::Network(_) | Destination::Registry | Destination::Url(_) => true,
     }
-    if !path.starts_with('/') {
-        return Err(format!("the path {path:?} does not begin with `/`"));
+}
+
+fn own_api(step: &Step, request: &Request, own: SocketAddr) -> Error {
+    let (fault, next) = match request.destination {
+        Destination::Registry => {
+            (Fault::Host, "start the deployer with the registry's own address: --registry URL")
+        }
+        Destination::Loopback(_) | Destination::Network(_) | Destination::Url(_) => {
+            (Fault::Plugin, "no plugin may use the deployer's API; send the request to another service")
+        }
+    };
+    Error {
+        fault,
+        attempted: "call http.send".into(),
+        seen: format!("plugin `{}` asked {own}, which is the deployer's own API", step.context.plugin.name),
+        next: next.into(),
     }
-    let whole = Url::parse(&format!("{}{path}", origin.trim_end_matches('/')))
-        .map_err(|error| format!("{origin}{path}: {error}"))?;
-    if whole.origin() != base.origin() {
-        return Err(format!("the path {path:?} leads to another host"));
-    }
-    Ok(whole)
 }
 
 fn method(given: &str) -> Result<Method, Error> {
-    Method::from_bytes(given.as_bytes()).map_err(|_| Error {
+    // CONNECT would make a tunnel of a proxy, and TRACE show what the host added.
+    let known = Method::from_bytes(given.as_bytes()).ok();
+    known.filter(|method| *method != Method::CONNECT && *method != Method::TRACE).ok_or_else(|| Error {
         fault: Fault::Plugin,
         attempted: "send a request".into(),
-        seen: format!("{given:?} is no HTTP method"),
+        seen: format!(
+            "{:?} is not an HTTP method that can be sent",
+            given.chars().take(32).collect::<String>()
+        ),
         next: "the plugin should send `GET`, `POST`, …".into(),
     })
 }
@@ -217,7 +252,7 @@ fn method(given: &str) -> Result<Method, Error> {
 fn unfit(request: &Request, problem: &str) -> Error {
     Error {
         fault: Fault::Plugin,
-        attempted: format!("send {} {}", request.method, request.path),
+        attempted: format!("send {:.32} {:.200}", request.method, request.path),
         seen: problem.into(),
         next: "check the plugin's settings in the pipeline, and the plugin".into(),
     }
@@ -243,39 +278,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_stays_at_its_origin() {
-        let check = |origin: &str, path: &str, expect: Result<&str, &str>| match (join(origin, path), expect)
-        {
-            (Ok(url), Ok(expect)) => assert_eq!(url.as_str(), expect),
-            (Err(problem), Err(part)) => assert!(problem.contains(part), "{problem}"),
-            (got, expect) => panic!("{origin} {path}: {got:?} where {expect:?} was expected"),
-        };
-        check("http://h:1", "/a?b=c", Ok("http://h:1/a?b=c"));
-        check("http://h:1/api/", "/droplets", Ok("http://h:1/api/droplets"));
-        check("https://h", "/", Ok("https://h/"));
-        check("http://[::1]:8001", "/health", Ok("http://[::1]:8001/health"));
-        check("http://h", "//other/x", Ok("http://h//other/x"));
-        check("http://h", "/@other/", Ok("http://h/@other/"));
-        check("http://h", "@other/", Err("begin"));
-        check("http://h", ":99/", Err("begin"));
-        check("http://h", "", Err("begin"));
-        check("ftp://h", "/", Err("neither"));
-        check("no url", "/", Err("no url"));
-    }
-
-    #[test]
-    fn a_password_is_not_on_record() {
-        let check = |origin: &str, expect: &str| assert_eq!(without_user(origin), expect);
-        check("https://user:p@ss@h:1/api", "https://h:1/api");
-        check("https://h/a@b", "https://h/a@b");
-        check("http://[::1]:8001", "http://[::1]:8001");
-        check("registry:", "registry:");
-    }
-
-    #[test]
     fn a_method_is_a_word() {
         assert_eq!(method("PATCH").unwrap(), Method::PATCH);
-        assert!(method("GET /x").is_err());
-        assert!(method("").is_err());
+        for wrong in ["GET /x", "", "CONNECT", "TRACE", "GET\r\nX: y"] {
+            assert!(method(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -84,8 +84,9 @@ impl Hidden {
         Self { label: format!("[env {name}]"), value }
     }
 
-    pub fn registry_token(value: Secret) -> Self {
-        Self { label: "[registry token]".into(), value }
+    /// What the registry was given, with what is shown in its place.
+    pub fn registry(label: &str, value: Secret) -> Self {
+        Self { label: label.into(), value }
     }
 }
 

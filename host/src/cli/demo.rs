@@ -48,7 +48,7 @@ pub async fn run(json: bool) -> anyhow::Result<ExitCode> {
     say(&format!("The target is ssh://{USER}@{}, the registry {}", sshd.address(), registry.url()));
     let settings = settings(&sources, &state, &sshd, &registry);
     let end = async {
-        let server = Server::start(&settings).await?;
+        let server = Server::start(&settings, None).await?;
         let url = format!("http://{}", server.address);
         say(&format!("The deployer is {url}\n"));
         tokio::pin!(told);
@@ -145,6 +145,7 @@ fn settings(sources: &Path, state: &Path, sshd: &Sshd, registry: &Registry) -> S
         key: sshd.key_file().to_path_buf(),
         known_hosts: sshd.known_hosts().to_path_buf(),
         registry: Some(registry.url()),
+        registry_login: None,
         registry_token_file: None,
         services: sources.join("tests/services"),
         plugins: sources.join("plugins"),

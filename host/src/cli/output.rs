@@ -1,5 +1,6 @@
 //! How results and errors are printed: for people, or as JSON.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -25,7 +26,21 @@ pub fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
 /// Prints a line to standard output. A reader that went away (`| head`) is no reason to panic.
 pub fn line(text: &str) {
     let mut output = std::io::stdout().lock();
-    let _ = writeln!(output, "{text}").and_then(|()| output.flush());
+    let _ = writeln!(output, "{}", tame(text)).and_then(|()| output.flush());
+}
+
+/// With control characters written out: what a server, a target or a plugin said must not move the cursor here,
+/// nor set a window's title. They are written as in JSON, so that a JSON text means what it meant.
+fn tame(text: &str) -> Cow<'_, str> {
+    let wild = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(wild) {
+        return Cow::Borrowed(text);
+    }
+    let mut tamed = String::with_capacity(text.len());
+    for c in text.chars() {
+        if wild(c) { tamed.push_str(&format!("\\u{:04x}", u32::from(c))) } else { tamed.push(c) }
+    }
+    Cow::Owned(tamed)
 }
 
 /// Prints an error, and says which exit status it has: 2 where the command line is wrong, otherwise 1.
@@ -56,7 +71,7 @@ pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
             text.push_str(&format!("hint: {}\n", problem.hint));
         }
     }
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    let _ = std::io::stderr().lock().write_all(tame(&text).as_bytes());
     ExitCode::from(if error.downcast_ref::<Usage>().is_some() { 2 } else { 1 })
 }
 
@@ -106,6 +121,16 @@ mod tests {
     fn columns_are_aligned() {
         let rows = [vec!["a".into(), "long one".into()], vec!["bcd".into(), String::new()]];
         assert_eq!(table(&["X", "Y"], &rows), "X    Y\na    long one\nbcd\n");
+    }
+
+    #[test]
+    fn what_is_printed_does_not_control_the_terminal() {
+        assert_eq!(tame("two\nlines\tand ß"), "two\nlines\tand ß");
+        assert_eq!(tame("\u{1b}]0;title\u{7} \u{9b}2J \r"), "\\u001b]0;title\\u0007 \\u009b2J \\u000d");
+        let value = json!({ "a": "\u{9b}2J\u{7f}\u{1b}" });
+        let printed = tame(&value.to_string()).into_owned();
+        assert!(!printed.contains('\u{9b}'));
+        assert!(serde_json::from_str::<Value>(&printed).is_ok_and(|read| read == value));
     }
 
     #[test]

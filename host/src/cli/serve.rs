@@ -2,19 +2,21 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::journal::Observer;
 use crate::server::Server;
 use crate::settings::Settings;
 
 /// Runs the server until it is told to stop.
-pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+pub async fn run(settings: Settings, observer: Option<Arc<dyn Observer>>) -> anyhow::Result<ExitCode> {
     log_to_stderr("info");
     let told = told_to_stop()?;
-    let mut server = Server::start(&settings).await?;
+    let mut server = Server::start(&settings, observer).await?;
     let answered = tokio::select! {
         () = told => Ok(()),
         end = server.ended() => end,

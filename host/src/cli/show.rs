@@ -270,7 +270,7 @@ fn ended(
         PhaseStatus::Failed => error.map(in_short).unwrap_or_default().to_owned(),
         PhaseStatus::Success => details.map(achieved).unwrap_or_default(),
     };
-    Some(Ended { name: name.to_owned(), status, seconds, note })
+    Some(Ended { name: plain(name), status, seconds, note: plain(&note) })
 }
 
 /// What happened, without what to do next: cut, that would be half an instruction. The whole error stands at the

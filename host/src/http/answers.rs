@@ -8,12 +8,11 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::json;
 
-use super::App;
 use super::extract::{Body, Parameters, Segment};
 use super::problem::Problem;
 use super::service::{CurrentJob, Refusal};
 use super::types::{Accepted, Job, Release};
-use super::validate;
+use super::{App, query, validate};
 use crate::job::state::JobState;
 use crate::journal::{Actor, CallRecord, JobRecord};
 
@@ -74,7 +73,7 @@ pub async fn history(
     Segment(service): Segment,
     Parameters(query): Parameters,
 ) -> Result<Response, Problem> {
-    let (limit, before) = validate::page(&query)?;
+    let (limit, before) = query::page(&query)?;
     // One more than asked for tells whether there is a next page.
     let jobs = app.deployments.history(&service, before.as_deref(), limit + 1).await?;
     let mut jobs = jobs.ok_or_else(|| Problem::no_such_service(&service))?;

@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use super::App;
 use super::extract::Parameters;
 use super::problem::Problem;
+use super::query::{self, AuditPage};
 use super::types::AuditVerification;
-use super::validate::{self, AuditPage};
 
 pub async fn page(State(app): State<Arc<App>>, Parameters(query): Parameters) -> Result<Response, Problem> {
-    let page = validate::audit_page(&query)?;
+    let page = query::audit_page(&query)?;
     let service = page.service.as_deref();
     // One more than asked for tells whether there is a next page.
     let entries = app.deployments.audit(service, page.before, page.limit + 1).await?;
@@ -36,7 +36,7 @@ pub async fn verify(
     State(app): State<Arc<App>>,
     Parameters(query): Parameters,
 ) -> Result<Json<AuditVerification>, Problem> {
-    let known = validate::audit_head(&query)?;
+    let known = query::audit_head(&query)?;
     Ok(Json(AuditVerification::of(app.deployments.verify_audit(known).await?)))
 }
 

@@ -2,27 +2,31 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 
 use super::App;
 use super::extract::Body;
 use super::problem::Problem;
-use super::service::Health as Condition;
+use super::service::{Health as Condition, Trouble};
 use super::types::{
-    BODY_LIMIT, Capabilities, Dependencies, Dependency, HISTORY_LIMIT, Health, Limits, MessageReceived,
-    Server, State as ServiceState, VALUE_LIMIT,
+    BODY_LIMIT, Capabilities, Dependencies, Dependency, HISTORY_LIMIT, Health, HealthDetails, Limits,
+    MessageReceived, Server, State as ServiceState, VALUE_LIMIT,
 };
 use super::validate;
-use crate::journal::time_text;
+use crate::journal::{Actor, time_text};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-pub async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
+/// For strangers too, so in words that tell them nothing else. Who may deploy has an [`Actor`], and sees all.
+pub async fn health(
+    State(app): State<Arc<App>>,
+    actor: Option<Extension<Actor>>,
+) -> (StatusCode, Json<Health>) {
     let condition = app.deployments.health().await;
     let status = if is_healthy(&condition) { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    (status, Json(health_of(condition)))
+    (status, Json(health_of(condition, actor.is_some())))
 }
 
 pub async fn capabilities(State(app): State<Arc<App>>) -> Json<Capabilities> {
@@ -122,22 +126,30 @@ fn word(condition: &Condition) -> &'static str {
     }
 }
 
-fn health_of(condition: Condition) -> Health {
-    Health {
-        status: word(&condition),
-        ssh_status: text(condition.ssh, "connected"),
-        registry_status: match condition.registry {
-            Some(registry) => text(registry, "reachable"),
-            None => "not configured".to_owned(),
-        },
-        journal_status: text(condition.journal, "writable"),
-    }
+fn health_of(condition: Condition, may_know: bool) -> Health {
+    let status = word(&condition);
+    let brief = |state: &Result<(), Trouble>, good| match state {
+        Ok(()) => good,
+        Err(trouble) => trouble.status,
+    };
+    let ssh_status = brief(&condition.ssh, "connected");
+    let registry_status =
+        condition.registry.as_ref().map_or("not configured", |registry| brief(registry, "reachable"));
+    let journal_status = if condition.journal.is_ok() { "writable" } else { "not writable" };
+    let details = HealthDetails {
+        ssh: condition.ssh.err().map(|trouble| trouble.detail),
+        registry: condition.registry.and_then(|registry| registry.err()).map(|trouble| trouble.detail),
+        journal: condition.journal.err(),
+    };
+    let is_wrong = details.ssh.is_some() || details.registry.is_some() || details.journal.is_some();
+    let details = Some(details).filter(|_| may_know && is_wrong);
+    Health { status, ssh_status, registry_status, journal_status, details }
 }
 
-fn text(state: Result<(), String>, good: &str) -> String {
+fn text(state: Result<(), Trouble>, good: &str) -> String {
     match state {
         Ok(()) => good.to_owned(),
-        Err(reason) => reason,
+        Err(trouble) => trouble.detail,
     }
 }
 
@@ -147,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_lost_registry_degrades_and_a_lost_target_is_unhealthy() {
-        let wrong = || Err("no answer".to_owned());
+        let trouble = || Trouble { status: "unreachable", detail: "no answer".to_owned() };
+        let wrong = || Err(trouble());
         let check = |ssh, registry, journal, expect: &str| {
             assert_eq!(word(&Condition { ssh, registry, journal }), expect);
         };
@@ -155,6 +168,30 @@ mod tests {
         check(Ok(()), None, Ok(()), "healthy");
         check(Ok(()), Some(wrong()), Ok(()), "degraded");
         check(wrong(), Some(Ok(())), Ok(()), "unhealthy");
-        check(Ok(()), None, wrong(), "unhealthy");
+        check(Ok(()), None, Err("the disk is full".to_owned()), "unhealthy");
+    }
+
+    #[test]
+    fn a_stranger_hears_that_something_is_wrong_and_who_may_deploy_hears_what() {
+        let condition = Condition {
+            ssh: Err(Trouble { status: "login refused", detail: "root@h refused the key /k".to_owned() }),
+            registry: Some(Err(Trouble { status: "unreachable", detail: "http://r/api".to_owned() })),
+            journal: Err("/data/journal.db is full".to_owned()),
+        };
+        let stranger = serde_json::json!(health_of(condition.clone(), false));
+        let brief = serde_json::json!({
+            "status": "unhealthy", "ssh_status": "login refused", "registry_status": "unreachable",
+            "journal_status": "not writable",
+        });
+        assert_eq!(stranger, brief);
+        let mut known = serde_json::json!(health_of(condition, true));
+        let details = known.as_object_mut().and_then(|object| object.remove("details"));
+        assert_eq!(known, brief);
+        let expect = serde_json::json!({
+            "ssh": "root@h refused the key /k", "registry": "http://r/api", "journal": "/data/journal.db is full",
+        });
+        assert_eq!(details, Some(expect));
+        let well = Condition { ssh: Ok(()), registry: None, journal: Ok(()) };
+        assert!(health_of(well, true).details.is_none());
     }
 }

@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event as Line, KeepAlive, Sse};
@@ -17,9 +19,10 @@ use tokio::sync::watch;
 use super::App;
 use super::extract::{Parameters, Segment};
 use super::problem::Problem;
+use super::query;
 use super::service::FieldProblem;
-use super::validate;
-use crate::journal::{Event, EventKind, time_text};
+use super::streams::Place;
+use crate::journal::{Actor, Event, EventKind, time_text};
 
 const PAGE: u32 = 256;
 
@@ -27,13 +30,14 @@ const PAGE: u32 = 256;
 /// at which a browser's `EventSource` stops asking. With `?follow=false` it ends after what is there now.
 pub async fn stream(
     State(app): State<Arc<App>>,
+    Extension(actor): Extension<Actor>,
     Segment(id): Segment,
     Parameters(query): Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
-    let after = validate::resume_after(header, &query)?;
-    let follow = validate::follow(&query)?;
+    let after = query::resume_after(header, &query)?;
+    let follow = query::follow(&query)?;
     // Before the first look, so that nothing is missed between the two.
     let changes = app.deployments.watch();
     let job = app.deployments.job(&id).await?.ok_or_else(|| Problem::no_such_job(&id))?;
@@ -44,7 +48,8 @@ pub async fn stream(
             format!("the job has no event {after} yet: leave it out to read from the first one"),
         )]));
     }
-    let mut tail = Tail { app, id, after, changes, page: VecDeque::new(), over, follow };
+    let place = app.streams.open(caller(&app, &actor))?;
+    let mut tail = Tail { app, id, after, changes, page: VecDeque::new(), over, follow, _place: place };
     tail.read().await?;
     if tail.over && tail.page.is_empty() && after > 0 {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -67,6 +72,15 @@ struct Tail {
     over: bool,
     /// Wait for events that are not there yet.
     follow: bool,
+    _place: Place,
+}
+
+/// Whose streams are counted together: those of a token, or of an address.
+fn caller(app: &App, actor: &Actor) -> String {
+    match (&app.tokens, actor.from.parse::<SocketAddr>()) {
+        (None, Ok(from)) => from.ip().to_canonical().to_string(),
+        (Some(_), _) | (None, Err(_)) => actor.name.clone(),
+    }
 }
 
 impl Tail {

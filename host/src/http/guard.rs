@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -14,6 +14,8 @@ use futures::FutureExt;
 use super::App;
 use super::auth::{Tokens, bearer};
 use super::problem::Problem;
+use super::seats::Seat;
+use crate::capability::PLUGIN_HEADER;
 use crate::journal::Actor;
 
 /// The header in which the command line says whose it is, where there are no tokens to tell.
@@ -21,8 +23,8 @@ pub const USER_HEADER: &str = "x-deployer-user";
 
 /// Lets a request in, with its [`Actor`], or answers it.
 pub async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    if request.uri().path() == "/health" {
-        return next.run(request).await;
+    if let Some(plugin) = request.headers().get(PLUGIN_HEADER) {
+        return Problem::of_plugin(plugin).into_response();
     }
     let name = match &app.tokens {
         Some(tokens) => by_token(tokens, request.headers()),
@@ -30,12 +32,29 @@ pub async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next
     };
     match name {
         Ok(name) => {
+            if let Some(seat) = request.extensions().get::<Arc<Seat>>() {
+                seat.is_known();
+            }
             let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
             let from = from.map_or_else(|| "unknown".to_owned(), |info| info.0.to_string());
             request.extensions_mut().insert(Actor { name, from });
             next.run(request).await
         }
+        // A stranger may know how the deployer is, and no more.
+        Err(_) if request.uri().path() == "/health" => next.run(request).await,
         Err(problem) => problem.into_response(),
+    }
+}
+
+impl Problem {
+    /// The host marks what it sends for a plugin: no way around leads here.
+    fn of_plugin(plugin: &HeaderValue) -> Self {
+        let name: String = plugin.to_str().unwrap_or("?").chars().take(64).collect();
+        Problem::forbidden(
+            "plugin-refused",
+            format!("the request is from the plugin `{name}`, and no plugin may use a deployer's API"),
+            "ask from outside of a deployment, without the header x-deployer-plugin",
+        )
     }
 }
 
@@ -79,7 +98,7 @@ fn by_trust(headers: &HeaderMap, uri_host: Option<&str>) -> Result<String, Probl
     }
     let user = headers.get(USER_HEADER).and_then(|user| user.to_str().ok()).map(str::trim);
     let user = user.filter(|user| !user.is_empty()).unwrap_or("anonymous");
-    Ok(user.chars().take(64).collect())
+    Ok(user.chars().filter(|c| !c.is_control()).take(64).collect())
 }
 
 fn is_own_machine(host: &str) -> bool {

@@ -173,7 +173,8 @@ impl Deployments for Ledger {
     }
 
     async fn health(&self) -> Health {
-        Health { ssh: Err("203.0.113.7:22 does not answer".into()), registry: None, journal: Ok(()) }
+        let detail = "203.0.113.7:22 does not answer".into();
+        Health { ssh: Err(Trouble { status: "unreachable", detail }), registry: None, journal: Ok(()) }
     }
 
     async fn capabilities(&self) -> Capabilities {

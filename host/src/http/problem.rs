@@ -122,6 +122,19 @@ impl Problem {
         )
     }
 
+    /// The whole answer as it goes over a connection that ends with it.
+    pub fn last_words(&self) -> Vec<u8> {
+        let body = self.document().to_string();
+        let retry = if self.status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 5\r\n" } else { "" };
+        format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n{retry}connection: \
+             close\r\n\r\n{body}",
+            self.status,
+            body.len()
+        )
+        .into_bytes()
+    }
+
     fn document(&self) -> Value {
         let mut document = Map::new();
         document.insert("type".into(), format!("urn:deployer:problem:{}", self.code).into());
@@ -182,7 +195,7 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"deployer\""));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
         response

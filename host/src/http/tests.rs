@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 //! The routes' wiring, over a real journal. What a deployment does is tested where it is done.
 
+mod callers;
+
 use std::os::unix::fs::PermissionsExt;
 
 use axum::body::Body;
@@ -256,7 +258,7 @@ async fn the_ecosystem_is_answered() {
     let api = api(None).await;
     api.deploy().await;
     let health = api.ask("GET /health", &[], "").await;
-    health.has(500, "/status", "unhealthy").has(500, "/ssh_status", "203.0.113.7:22 does not answer");
+    health.has(500, "/status", "unhealthy").has(500, "/ssh_status", "unreachable");
     api.ask("GET /state", &[], "").await.has(200, "/jobs/pending", 1).has(200, "/jobs/failed", 0);
     api.ask("GET /capabilities", &[], "").await.has(200, "/methods/0", "docker");
     let dependencies = api.ask("GET /dependencies", &[], "").await;

@@ -1,15 +1,22 @@
 //! What requests and responses look like on the wire, for the server and for the command line. Fields stand in
 //! the order that callers read them.
 
+mod ecosystem;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::service::{CurrentJob, JobLimits, PluginSummary, RefusedPlugin, ReleaseOnTarget};
+use super::service::{CurrentJob, ReleaseOnTarget};
 use crate::job::state::{JobState, JobStatus, Phase, PhaseStatus};
 use crate::journal::{
     AuditBreak, AuditHead, AuditVerdict, Failure, JobKind, JobRecord, PhaseRecord, Registration, Retention,
     Standing, time_text,
+};
+
+pub use ecosystem::{
+    Capabilities, Dependencies, Dependency, Health, HealthDetails, Limits, Message, MessageKind,
+    MessageReceived, Server, State,
 };
 
 /// The largest body that is read.
@@ -136,96 +143,6 @@ pub struct AuditVerification {
     /// The last record; null where there is none, and where the audit is broken.
     pub head: Option<AuditHead>,
     pub broken: Option<AuditBreak>,
-}
-
-/// The answer to `GET /health`.
-#[derive(Debug, Serialize)]
-pub struct Health {
-    pub status: &'static str,
-    pub ssh_status: String,
-    pub registry_status: String,
-    pub journal_status: String,
-}
-
-/// The answer to `GET /capabilities`.
-#[derive(Debug, Serialize)]
-pub struct Capabilities {
-    pub methods: Vec<String>,
-    pub features: Vec<&'static str>,
-    pub plugins: Vec<PluginSummary>,
-    /// Files in the plugins folder that this deployer cannot use, with the reason.
-    pub refused_plugins: Vec<RefusedPlugin>,
-    pub limits: Limits,
-    pub server: Server,
-}
-
-#[derive(Debug, Serialize)]
-pub struct Limits {
-    #[serde(flatten)]
-    pub jobs: JobLimits,
-    pub request_bytes: usize,
-    pub environment_value_bytes: usize,
-    pub history_page: u32,
-}
-
-#[derive(Debug, Serialize)]
-pub struct Server {
-    pub name: &'static str,
-    pub version: &'static str,
-    pub target: String,
-    pub registry: Option<String>,
-}
-
-/// The answer to `GET /state`.
-#[derive(Debug, Serialize)]
-pub struct State {
-    pub status: &'static str,
-    pub version: &'static str,
-    pub uptime_seconds: u64,
-    pub started_at: String,
-    /// How many jobs there are by status.
-    pub jobs: Map<String, Value>,
-}
-
-/// The answer to `GET /dependencies`.
-#[derive(Debug, Serialize)]
-pub struct Dependencies {
-    pub required: Vec<Dependency>,
-    pub optional: Vec<Dependency>,
-}
-
-#[derive(Debug, Serialize)]
-pub struct Dependency {
-    pub name: &'static str,
-    pub address: Option<String>,
-    pub status: String,
-    pub available: bool,
-}
-
-/// What a service of the ecosystem tells this one with `POST /message`.
-#[derive(Debug, PartialEq)]
-pub struct Message {
-    pub trace_id: String,
-    pub source: String,
-    pub kind: MessageKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MessageKind {
-    Status,
-    Event,
-    Command,
-    Query,
-}
-
-#[derive(Debug, Serialize)]
-pub struct MessageReceived {
-    pub received: bool,
-    pub trace_id: String,
-    pub message_type: MessageKind,
-    pub timestamp: String,
-    pub detail: &'static str,
 }
 
 impl Accepted {

@@ -7,8 +7,12 @@ use serde_json::{Map, Value};
 
 use super::problem::Problem;
 use super::service::{DeployRequest, Environment, FieldProblem, Known};
-use super::types::{HISTORY_DEFAULT, HISTORY_LIMIT, Message, MessageKind, VALUE_LIMIT};
-use crate::journal::{AuditHead, NoHead};
+use super::types::{Message, MessageKind, VALUE_LIMIT};
+
+/// The longest text that a caller gives only to hear it again, in bytes.
+const LABEL_LIMIT: usize = 255;
+/// The longest path that Linux takes.
+const PATH_LIMIT: usize = 4096;
 
 /// Reads `POST /deploy`'s body. Fields that are not known are ignored, as older callers send some.
 ///
@@ -23,7 +27,7 @@ pub fn deploy_request(body: &[u8]) -> Result<DeployRequest, Box<Misfit>> {
     let deployment_method = fields.deployment_method();
     let environment = fields.environment();
     let auto_register = fields.auto_register();
-    let verification_job_id = fields.optional_text("verification_job_id");
+    let verification_job_id = fields.optional_label("verification_job_id");
     match (service_path, service_name, service_port) {
         (Some(service_path), Some(service_name), Some(service_port)) if fields.problems.is_empty() => {
             Ok(DeployRequest {
@@ -62,7 +66,7 @@ pub fn rollback_release(body: &[u8]) -> Result<Option<String>, Problem> {
         return Ok(None);
     }
     let mut fields = Fields::of(body)?;
-    let release = fields.optional_text("release");
+    let release = fields.optional_label("release");
     fields.end(release)
 }
 
@@ -72,8 +76,8 @@ pub fn rollback_release(body: &[u8]) -> Result<Option<String>, Problem> {
 /// A problem that names every wrong field.
 pub fn message(body: &[u8]) -> Result<Message, Problem> {
     let mut fields = Fields::of(body)?;
-    let trace_id = fields.text("trace_id", "the text that the answer is to repeat");
-    let source = fields.text("source", "the name of the service that sends");
+    let trace_id = fields.label("trace_id", "the text that the answer is to repeat");
+    let source = fields.label("source", "the name of the service that sends");
     let kind = match fields.text("message_type", "one of status, event, command, query").as_deref() {
         None => None,
         Some("status") => Some(MessageKind::Status),
@@ -88,93 +92,6 @@ pub fn message(body: &[u8]) -> Result<Message, Problem> {
     match (trace_id, source, kind) {
         (Some(trace_id), Some(source), Some(kind)) => Ok(Message { trace_id, source, kind }),
         _ => Err(Problem::invalid(fields.problems)),
-    }
-}
-
-/// A page of a history: how many, and before which job.
-///
-/// # Errors
-/// A problem that names every wrong parameter.
-pub fn page(query: &BTreeMap<String, String>) -> Result<(u32, Option<String>), Problem> {
-    let mut problems = Vec::new();
-    let limit = limit(query, &mut problems);
-    let before = query.get("before").cloned();
-    if before.as_ref().is_some_and(|id| !id.starts_with("deploy-")) {
-        problems
-            .push(FieldProblem::new("before", "must be a deploy_job_id: the last one of the page before"));
-    }
-    if problems.is_empty() { Ok((limit, before)) } else { Err(Problem::invalid(problems)) }
-}
-
-/// A page of the audit.
-pub struct AuditPage {
-    pub service: Option<String>,
-    /// The record that the page ends before.
-    pub before: Option<u64>,
-    pub limit: u32,
-}
-
-/// # Errors
-/// A problem that names every wrong parameter.
-pub fn audit_page(query: &BTreeMap<String, String>) -> Result<AuditPage, Problem> {
-    let mut problems = Vec::new();
-    let limit = limit(query, &mut problems);
-    let before = query.get("before").map(|text| text.parse::<u64>());
-    if let Some(Err(_)) = before {
-        let message = "must be the whole number `seq` of a record: the last one of the page before";
-        problems.push(FieldProblem::new("before", message));
-    }
-    let page =
-        AuditPage { service: query.get("service").cloned(), before: before.and_then(Result::ok), limit };
-    if problems.is_empty() { Ok(page) } else { Err(Problem::invalid(problems)) }
-}
-
-/// The head of the audit that the caller knows, if it knows one.
-///
-/// # Errors
-/// When it is none.
-pub fn audit_head(query: &BTreeMap<String, String>) -> Result<Option<AuditHead>, Problem> {
-    let head = query.get("head").map(|text| text.parse()).transpose();
-    head.map_err(|error: NoHead| Problem::invalid(vec![FieldProblem::new("head", error.to_string())]))
-}
-
-/// How much a page has.
-fn limit(query: &BTreeMap<String, String>, problems: &mut Vec<FieldProblem>) -> u32 {
-    match query.get("limit").map(|text| text.parse::<u32>()) {
-        None => HISTORY_DEFAULT,
-        Some(Ok(limit)) if (1..=HISTORY_LIMIT).contains(&limit) => limit,
-        Some(_) => {
-            let message = format!("must be a whole number from 1 to {HISTORY_LIMIT}");
-            problems.push(FieldProblem::new("limit", message));
-            HISTORY_DEFAULT
-        }
-    }
-}
-
-/// Where a stream of events goes on: after this event. The header comes from a client that lost its stream.
-///
-/// # Errors
-/// When it is no number.
-pub fn resume_after(header: Option<&str>, query: &BTreeMap<String, String>) -> Result<u64, Problem> {
-    let (field, text) = match (header, query.get("after")) {
-        (Some(text), _) => ("Last-Event-ID", text),
-        (None, Some(text)) => ("after", text.as_str()),
-        (None, None) => return Ok(0),
-    };
-    text.trim().parse().map_err(|_| {
-        Problem::invalid(vec![FieldProblem::new(field, "must be the whole number of the last event seen")])
-    })
-}
-
-/// Whether a stream of events waits for more.
-///
-/// # Errors
-/// When it is neither true nor false.
-pub fn follow(query: &BTreeMap<String, String>) -> Result<bool, Problem> {
-    match query.get("follow").map(String::as_str) {
-        None | Some("true") => Ok(true),
-        Some("false") => Ok(false),
-        Some(_) => Err(Problem::invalid(vec![FieldProblem::new("follow", "must be true or false")])),
     }
 }
 
@@ -281,8 +198,35 @@ impl Fields {
         }
     }
 
+    /// A text that is logged, kept and shown again: it is short, and prints as one line.
+    fn label(&mut self, field: &str, meaning: &str) -> Option<String> {
+        let text = self.text(field, meaning)?;
+        self.as_label(field, text)
+    }
+
+    fn optional_label(&mut self, field: &str) -> Option<String> {
+        let text = self.optional_text(field)?;
+        self.as_label(field, text)
+    }
+
+    fn as_label(&mut self, field: &str, text: String) -> Option<String> {
+        if text.len() > LABEL_LIMIT {
+            self.wrong(field, format!("is {} bytes long; {LABEL_LIMIT} are the most", text.len()));
+            return None;
+        }
+        if text.contains(char::is_control) {
+            self.wrong(field, "must not have a line break or another control character in it");
+            return None;
+        }
+        Some(text)
+    }
+
     fn service_path(&mut self) -> Option<String> {
         let path = self.text("service_path", "the service's folder on the deployer's machine")?;
+        if path.len() > PATH_LIMIT {
+            self.wrong("service_path", format!("is {} bytes long; {PATH_LIMIT} are the most", path.len()));
+            return None;
+        }
         if path.contains('\0') {
             self.wrong("service_path", "must not have a NUL character in it");
             return None;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::condition::Conditions;
 use super::release::ReleaseIds;
 use crate::capability::{HttpClient, Registry};
 use crate::journal::Journal;
@@ -30,6 +31,7 @@ pub struct Host {
     pub release_ids: ReleaseIds,
     /// Held while the journal is compared with the target, and while a job takes a lease.
     pub reconciling: tokio::sync::Mutex<()>,
+    pub conditions: Conditions,
 }
 
 impl Host {
@@ -51,19 +53,5 @@ impl Host {
             Ok(Ended::Unknown(reason)) => Err(reason),
             Err(error) => Err(error.to_string()),
         }
-    }
-
-    /// Any answer of the registry will do: it is there.
-    pub(super) async fn reach(&self, registry: &Registry) -> Result<(), String> {
-        self.http
-            .outward()
-            .get(format!("{}/health", registry.url.trim_end_matches('/')))
-            .timeout(Duration::from_secs(5))
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| {
-                format!("the registry {} does not answer: {}", registry.url, error.without_url())
-            })
     }
 }

@@ -176,15 +176,8 @@ impl Deployments for Jobs {
 
     async fn health(&self) -> Health {
         let host = &self.0.host;
-        let ssh = async { host.ssh.connect().await.map(|_| ()).map_err(|error| error.to_string()) };
-        let registry = async {
-            match &host.registry {
-                Some(registry) => Some(host.reach(registry).await),
-                None => None,
-            }
-        };
         let journal = async { host.journal.check().await.map_err(|error| error.to_string()) };
-        let (ssh, registry, journal) = tokio::join!(ssh, registry, journal);
+        let (ssh, registry, journal) = tokio::join!(host.ssh_condition(), host.registry_condition(), journal);
         Health { ssh, registry, journal }
     }
 

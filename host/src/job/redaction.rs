@@ -14,7 +14,7 @@ use super::flow;
 use super::host::Host;
 use super::runner::{Runner, Stop, fail};
 use super::state::Phase;
-use crate::capability::{EnvironmentSource, Hidden, Redactor, Secret, placed};
+use crate::capability::{EnvironmentSource, Hidden, Redactor, Registry, Secret, placed};
 use crate::journal::{Failure, Fault, JobRecord, PhaseUpdate, Variable};
 use crate::pipeline::Plan;
 use crate::ssh::SshError;
@@ -52,8 +52,8 @@ impl Runner {
             EnvironmentSource::Held(values) => hidden(values, |name| plan.public.contains(name)),
             EnvironmentSource::OnTarget => Vec::new(),
         };
-        let token = host.registry.as_ref().and_then(|registry| registry.token.clone());
-        hidden.extend(token.map(Hidden::registry_token));
+        let secrets = host.registry.iter().flat_map(Registry::secrets);
+        hidden.extend(secrets.map(|(label, secret)| Hidden::registry(label, Secret::new(secret))));
         Redactor::make(hidden, spared(host, job)).await
     }
 

@@ -5,7 +5,6 @@
 
 mod audit;
 mod check;
-mod crash;
 mod events;
 mod jobs;
 mod registrations;
@@ -14,6 +13,7 @@ mod steps;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,12 +28,11 @@ use tokio::sync::watch;
 
 use super::{
     Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, CallStart, Event, Failure, JobRecord, Journal,
-    JournalError, NewEvent, NewJob, PhaseUpdate, Registration, ReleaseRecord, Retention, StepRecord,
-    StepStart, Submitted, Unregistered,
+    JournalError, NewEvent, NewJob, Observer, PhaseUpdate, Registration, ReleaseRecord, Retention,
+    StepRecord, StepStart, Submitted, Unregistered,
 };
 use crate::ssh::RemoteProcess;
 use check::Check;
-use crash::Crash;
 
 const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "journal", include_str!("../../migrations/1_journal.sql")),
@@ -50,7 +49,7 @@ pub struct Sqlite {
     readers: SqlitePool,
     appended: watch::Sender<u64>,
     check: Check,
-    crash: Option<Crash>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Sqlite {
@@ -101,8 +100,13 @@ impl Sqlite {
             readers,
             appended: watch::Sender::new(0),
             check: Check::default(),
-            crash: Crash::from_environment()?,
+            observer: None,
         })
+    }
+
+    /// Tells somebody of its records from now on.
+    pub fn observed_by(self, observer: Option<Arc<dyn Observer>>) -> Self {
+        Sqlite { observer, ..self }
     }
 }
 
@@ -174,12 +178,12 @@ impl Journal for Sqlite {
     }
 
     async fn step_started(&self, step: &StepStart) -> Result<i64, JournalError> {
-        self.crash.iter().for_each(Crash::begin_part);
+        self.observer.iter().for_each(|observer| observer.part());
         self.record("a step's start", steps::started(&self.writer, step)).await
     }
 
     async fn step_ended(&self, id: i64, outcome: Result<&Value, &Failure>) -> Result<(), JournalError> {
-        self.crash.iter().for_each(Crash::begin_part);
+        self.observer.iter().for_each(|observer| observer.part());
         self.record("a step's end", steps::ended(&self.writer, id, outcome)).await
     }
 
@@ -305,10 +309,11 @@ impl Sqlite {
         what: &'static str,
         change: impl Future<Output = Result<T, JournalError>> + Send,
     ) -> Result<T, JournalError> {
-        let recorded = match &self.crash {
-            Some(crash) => crash.around(what, change).await,
-            None => change.await,
-        };
+        let number = self.observer.as_ref().map(|observer| observer.recording(what));
+        let recorded = change.await;
+        if let (Some(observer), Some(number)) = (&self.observer, number) {
+            observer.recorded(number);
+        }
         self.noted(recorded)
     }
 

@@ -116,6 +116,11 @@ fn a_wrong_value_is_said_to_be_wrong_where_it_was_set() {
     };
     check("listen", Case { flag: Some("8007"), ..NOWHERE }, ["--listen", "127.0.0.1:8007"]);
     check("listen", Case { environment: Some("x:y"), ..NOWHERE }, ["DEPLOYER_LISTEN", "no address"]);
+    for wrong in ["http://ann:hunter2@:1/x", "ftp://ann:hunter2@h", "http://ann:hunter2@h/?a", "http://h/#a"]
+    {
+        let problem = read("registry", &Case { flag: Some(wrong), ..NOWHERE }).unwrap_err().to_string();
+        assert!(problem.contains("no URL") && !problem.contains("hunter2"), "{wrong}: {problem}");
+    }
     check("registry", Case { file: Some("registry:8000"), ..NOWHERE }, ["`registry` in", "no URL"]);
     check("root", Case { flag: Some("services"), ..NOWHERE }, ["--root", "absolute path"]);
     check("root", Case { flag: Some("/"), ..NOWHERE }, ["--root", "absolute path"]);
@@ -155,4 +160,23 @@ fn a_server_needs_a_target() {
     assert!(
         read("target", &NOWHERE).unwrap().required_target().unwrap_err().to_string().contains("--target")
     );
+}
+
+#[test]
+fn a_registrys_login_is_not_part_of_its_url() {
+    let case = Case { flag: Some("https://ann:hun%40ter2@registry.example.com/api/"), ..NOWHERE };
+    let settings = read("registry", &case).unwrap();
+    assert_eq!(settings.registry.as_deref(), Some("https://registry.example.com/api"));
+    let login = settings.registry_login.clone().unwrap();
+    assert_eq!((login.user.as_str(), login.password.expose()), ("ann", "hun@ter2"));
+    assert!(!format!("{settings:?}").contains("ter2"));
+
+    let variable = |name: &str| match name {
+        "HOME" => Some("/home/ann".to_owned()),
+        "DEPLOYER_REGISTRY_TOKEN_FILE" => Some("/token".to_owned()),
+        _ => None,
+    };
+    let flags = Layer { registry: Some("https://ann:hunter2@h".to_owned()), ..Layer::default() };
+    let problem = Settings::read(None, flags, &variable).unwrap_err().to_string();
+    assert!(problem.contains("--registry-token-file") && !problem.contains("hunter2"), "{problem}");
 }

@@ -7,5 +7,6 @@ mod fixture;
 mod folder;
 mod limits;
 mod outside;
+mod own_api;
 mod server;
 mod walls;

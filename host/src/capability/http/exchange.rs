@@ -6,10 +6,12 @@ use std::io;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::uri::Authority;
 use hyper_util::rt::TokioIo;
 use reqwest::{Method, Url};
 use tokio::task::JoinSet;
 
+use super::own::PLUGIN_HEADER;
 use crate::capability::Secret;
 use crate::ssh::{Ssh, SshError};
 
@@ -38,11 +40,61 @@ pub(super) enum Trouble {
     Unavailable(SshError),
 }
 
-pub(super) fn headers(given: &[(String, String)]) -> Result<HeaderMap, String> {
+/// Headers about the connection and the body's length: the host's own affair. One of them can make a proxy drop
+/// another header, or take a body for the next request.
+const OF_THE_CONNECTION: [&str; 12] = [
+    "connection",
+    "content-length",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// Headers by which a server may take a request for another path or another site than its line says: the
+/// registry's credentials are for the registry only.
+const OF_THE_WAY: [&str; 7] = [
+    "forwarded",
+    "host",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+    "x-http-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
+/// Headers of the deployer's own, such as the one that its API refuses.
+const OF_THE_DEPLOYER: &str = "x-deployer-";
+/// As most servers allow.
+const MOST_HEADERS: usize = 64;
+const MOST_HEADER_BYTES: usize = 32 << 10;
+
+/// What a plugin gave, if it may be sent.
+pub(super) fn headers(given: &[(String, String)], to_registry: bool) -> Result<HeaderMap, String> {
+    let bytes: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if given.len() > MOST_HEADERS || bytes > MOST_HEADER_BYTES {
+        return Err(format!(
+            "{} headers of {bytes} bytes: {MOST_HEADERS} of {MOST_HEADER_BYTES} bytes are the most",
+            given.len()
+        ));
+    }
     let mut headers = HeaderMap::new();
     for (name, value) in given {
         let known = HeaderName::from_bytes(name.as_bytes());
-        let known = known.map_err(|_| format!("{name:?} is no header's name"))?;
+        let known = known.map_err(|_| format!("{name:?} is not a header's name"))?;
+        if OF_THE_CONNECTION.contains(&known.as_str()) || known.as_str().starts_with(OF_THE_DEPLOYER) {
+            return Err(format!("the header {known} is the host's to set; leave it out"));
+        }
+        if to_registry && OF_THE_WAY.contains(&known.as_str()) {
+            return Err(format!("the header {known} cannot be sent to the registry; leave it out"));
+        }
+        if known == HOST && (headers.contains_key(HOST) || value.parse::<Authority>().is_err()) {
+            return Err(format!("the header host must be one name with a port or without, and is {value:?}"));
+        }
         let value = HeaderValue::from_str(value);
         let value = value.map_err(|_| format!("the header {name} has a value that cannot be sent"))?;
         headers.append(known, value);
@@ -50,9 +102,15 @@ pub(super) fn headers(given: &[(String, String)]) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
+/// Says in a request which plugin it is from.
+pub(super) fn mark(headers: &mut HeaderMap, plugin: &str) {
+    let name = HeaderValue::from_str(plugin).unwrap_or(HeaderValue::from_static("unnamed"));
+    headers.insert(HeaderName::from_static(PLUGIN_HEADER), name);
+}
+
 /// In place of what the plugin may have put there.
-pub(super) fn authorize(headers: &mut HeaderMap, token: &Secret) {
-    match HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
+pub(super) fn authorize(headers: &mut HeaderMap, authorization: &Secret) {
+    match HeaderValue::from_str(authorization.expose()) {
         Ok(mut value) => {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -157,7 +215,7 @@ fn trouble(error: &reqwest::Error) -> Trouble {
 }
 
 /// An error with all its causes: the first alone says only that something was being done.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -180,7 +238,7 @@ mod tests {
     use crate::capability::http::HttpClient;
 
     fn asked() -> Asked {
-        let headers = headers(&[("x-probe".into(), "1".into())]).unwrap();
+        let headers = headers(&[("x-probe".into(), "1".into())], false).unwrap();
         Asked { method: Method::POST, headers, body: b"hello".to_vec() }
     }
 
@@ -273,14 +331,58 @@ mod tests {
 
     #[test]
     fn headers_cannot_carry_line_breaks() {
-        assert!(headers(&[("x".into(), "a\r\nb: c".into())]).is_err());
-        assert!(headers(&[("x y".into(), "a".into())]).is_err());
+        for (name, value) in [
+            ("x", "a\r\nb: c"),
+            ("x", "a\nb: c"),
+            ("x", "a\0"),
+            ("x y", "a"),
+            ("x:", "a"),
+            ("x\r\nhost", "a"),
+            ("", "a"),
+        ] {
+            assert!(headers(&[(name.into(), value.into())], false).is_err(), "{name:?}: {value:?}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_sets_no_header_of_the_connection_nor_of_the_deployer() {
+        let check = |name: &str, value: &str, to_registry: bool, expect: bool| {
+            let given = headers(&[(name.into(), value.into())], to_registry);
+            assert_eq!(given.is_ok(), expect, "{name}: {value}");
+        };
+        for name in
+            ["Connection", "Content-Length", "TRANSFER-ENCODING", "Upgrade", "Te", "Proxy-Authorization"]
+        {
+            check(name, "x-deployer-plugin", false, false);
+        }
+        check("X-Deployer-Plugin", "health", false, false);
+        check("x-deployer-user", "ann", false, false);
+        check("Host", "shop.example.com:8001", false, true);
+        check("Host", "a b", false, false);
+        check("Host", "", false, false);
+        check("Host", "shop.example.com", true, false);
+        check("X-Original-URL", "/admin", false, true);
+        check("X-Original-URL", "/admin", true, false);
+        check("Authorization", "Bearer own", true, true);
+        let two = [("host".into(), "a".into()), ("Host".into(), "b".into())];
+        assert!(headers(&two, false).is_err());
+        assert!(headers(&vec![("x".into(), "y".into()); 65], false).is_err());
+        assert!(headers(&[("x".into(), "y".repeat(40_000))], false).is_err());
+    }
+
+    #[test]
+    fn a_request_says_which_plugin_it_is_from() {
+        let mut headers = HeaderMap::new();
+        mark(&mut headers, "health");
+        mark(&mut headers, "smoke\n");
+        let values: Vec<_> = headers.get_all(PLUGIN_HEADER).iter().collect();
+        assert_eq!(values, ["unnamed"]);
     }
 
     #[test]
     fn a_token_takes_the_place_of_a_plugins_own() {
-        let mut headers = headers(&[("authorization".into(), "Bearer forged".into())]).unwrap();
-        authorize(&mut headers, &Secret::new("real"));
+        let mut headers = headers(&[("authorization".into(), "Bearer forged".into())], true).unwrap();
+        authorize(&mut headers, &Secret::new("Bearer real"));
         let values: Vec<_> = headers.get_all(AUTHORIZATION).iter().collect();
         assert_eq!(values, ["Bearer real"]);
     }

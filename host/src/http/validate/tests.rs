@@ -168,28 +168,6 @@ fn a_rollback_may_name_its_release() {
 }
 
 #[test]
-fn pages_and_places_are_whole_numbers() {
-    let query = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    };
-    assert_eq!(page(&query(&[])).unwrap(), (50, None));
-    assert_eq!(
-        page(&query(&[("limit", "500"), ("before", "deploy-1")])).unwrap(),
-        (500, Some("deploy-1".into()))
-    );
-    for bad in ["0", "501", "-1", "x", "", "1.5"] {
-        assert_eq!(page(&query(&[("limit", bad)])).unwrap_err().errors.len(), 1, "{bad}");
-    }
-    assert_eq!(page(&query(&[("limit", "x"), ("before", "y")])).unwrap_err().errors.len(), 2);
-
-    assert_eq!(resume_after(None, &query(&[])).unwrap(), 0);
-    assert_eq!(resume_after(Some("7"), &query(&[("after", "3")])).unwrap(), 7);
-    assert_eq!(resume_after(None, &query(&[("after", "3")])).unwrap(), 3);
-    let problem = resume_after(Some("x"), &query(&[])).unwrap_err();
-    assert_eq!(problem.errors.first().map(|error| error.field.as_str()), Some("Last-Event-ID"));
-}
-
-#[test]
 fn messages_have_a_known_type() {
     let body = |kind: &str| {
         json!({ "trace_id": "t1", "source": "orchestrator", "target": "deployer", "message_type": kind,

@@ -185,8 +185,8 @@ async fn the_registry_gets_a_token_that_is_on_no_record() {
     assert!(told.next.contains("--registry"), "{told:?}");
 
     let token = Secret::new("tok-123456");
-    let redactor = Redactor::new(vec![Hidden::registry_token(token.clone())], vec![]);
-    let registry = Registry { url: format!("http://127.0.0.1:{port}/api/"), token: Some(token) };
+    let redactor = Redactor::new(vec![Hidden::registry("[registry token]", token.clone())], vec![]);
+    let registry = Registry { url: format!("http://127.0.0.1:{port}/api/"), token: Some(token), login: None };
     let step = StepContext { registry: Some(registry), redactor, ..step };
     assert_eq!(found(step, "http", "registry").await.unwrap(), "200 you sent tok-123456");
     let seen = task.await.unwrap().to_ascii_lowercase();

@@ -3,6 +3,8 @@
 // What is exported by hand is what the generated code exports; the canonical ABI checks its pointers.
 #![allow(unsafe_code, reason = "generated code")]
 
+mod web;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -67,6 +69,7 @@ enum Deed {
     Read,
     Connect,
     Http,
+    Ask,
     Run,
     RunChanges,
     Place,
@@ -254,6 +257,7 @@ fn act(deed: &Deed, with: &str) -> Result<String, Error> {
                 Err(failure) => format!("{failure:?}"),
             }
         }
+        Deed::Ask => web::ask(with)?,
         Deed::Run => {
             let output = read(with.split(' ')).echo().output()?;
             format!("{:?} {}{}", output.exit, output.stdout, output.stderr)
