@@ -2,6 +2,7 @@
 //! where it was when the connection is lost. What belongs to the tree is decided by the caller.
 
 mod plan;
+mod sessions;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,14 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::plan::{Plan, SMALL};
+use self::sessions::{Sessions, sessions};
 use super::lanes::Lane;
-use super::places::Place;
 use super::sftp::{Refusal, Sftp};
 use super::source::{Reader, Source};
 use super::{Entry, EntryKind, Kind, Progress, Ssh, SshError, Uploaded};
 
-/// One server process handles a session's requests in turn; a few work side by side.
-const SESSIONS: usize = 4;
 /// Small files are all waiting for answers: as many at once as hide a long way to the server.
 const SMALL_AT_ONCE: usize = 128;
 /// Large files are sent in parts, many of them on the way at once; few files fill the line.
@@ -112,19 +111,12 @@ struct Work<'a> {
     progress: &'a (dyn Fn(Progress) + Sync),
 }
 
-/// What an upload sends through.
-struct Sessions {
-    sftp: Vec<Arc<Sftp>>,
-    /// For each but the first.
-    _extra: Vec<Place>,
-}
-
 impl Work<'_> {
     /// Sends what is not yet acknowledged, over the connection that there is.
     async fn attempt(&self) -> Result<(), SshError> {
         self.ssh.permitted().await?;
         self.ssh.make_directory(self.destination, DIRECTORY_MODE).await?;
-        let Sessions { sftp: sessions, _extra } = self.sessions().await?;
+        let Sessions { sftp: sessions, _extra } = sessions(self.ssh, &self.plan).await?;
         let Some(first) = sessions.first() else {
             return Ok(());
         };
@@ -158,33 +150,6 @@ impl Work<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Sessions of its own: when they go, the server closes every file that was still open. The
-    /// connection's shared one is for a server that has no more room.
-    async fn sessions(&self) -> Result<Sessions, SshError> {
-        let connection = self.ssh.connection().await?;
-        let (mut sftp, mut extra) = (Vec::new(), Vec::new());
-        let work = self.plan.small.len() + 16 * self.plan.large.len();
-        while sftp.len() < SESSIONS && work >= 16 * sftp.len() {
-            // The first is the one that the upload's owner has for commands, none of which runs now. More are
-            // taken only where nobody else needs them yet.
-            if !sftp.is_empty() {
-                let Some(place) = self.ssh.extra_place() else { break };
-                extra.push(place);
-            }
-            let Some(session) = connection.session_if_free().await else {
-                break;
-            };
-            let Ok(opened) = Sftp::open(&connection, session).await else {
-                break;
-            };
-            sftp.push(Arc::new(opened));
-        }
-        if sftp.is_empty() {
-            sftp.push(connection.sftp().await?);
-        }
-        Ok(Sessions { sftp, _extra: extra })
     }
 
     async fn each(&self, entries: &[usize], sessions: &[Arc<Sftp>], at_once: usize) -> Result<(), SshError> {

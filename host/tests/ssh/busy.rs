@@ -134,14 +134,15 @@ async fn all_commands_are_ended_side_by_side() {
         }
         let (ends, took) = timed(join_all(busy.into_iter().map(|running| running.end))).await;
         for end in ends {
-            let end = end.unwrap();
-            assert!(matches!(end, Err(SshError::Cancelled { ended: Ended::Killed, .. })), "{end:?}");
+            let Err(SshError::Cancelled { ended, .. }) = end.unwrap() else { panic!("it was cancelled") };
+            // On a server that is too slow to answer in time, it is ended twice at once: either may find it gone.
+            assert!(!matches!(ended, Ended::Unknown(_)), "{ended:?}");
         }
         assert!(!groups.into_iter().any(group_runs));
         times.push(took);
     }
     println!("one command was ended in {:?}, and seven in {:?}", times[0], times[1]);
-    assert!(times[1] < times[0] * 5, "{times:?}");
+    assert!(times[1] < times[0] * 6, "{times:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
