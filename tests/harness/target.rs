@@ -73,6 +73,8 @@ impl Target {
              rm -f /etc/systemd/system/deployer-{service}.service; systemctl daemon-reload; \
              docker ps -aq --filter label=io.deployer.service={service} | xargs -r docker rm -f >/dev/null; \
              docker images -q {service} | sort -u | xargs -r docker rmi -f >/dev/null; \
+             for process in /proc/[0-9]*; do case $(readlink $process/cwd) in /opt/fpai/services/{service}/*) \
+             kill -9 ${{process#/proc/}};; esac; done; \
              rm -rf /opt/fpai/services/{service}; true"
         ));
     }
