@@ -50,7 +50,7 @@ impl JournalError {
     pub fn may_pass(&self) -> bool {
         match self {
             JournalError::Write { .. } | JournalError::Read { .. } | JournalError::Unrecorded(_) => true,
-            JournalError::Open { .. } | JournalError::CrashPoint(_) | JournalError::Decode { .. } => false,
+            JournalError::Open { .. } | JournalError::Decode { .. } => false,
         }
     }
 }

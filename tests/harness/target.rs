@@ -79,6 +79,8 @@ impl Target {
                | xargs -r docker rmi -f >/dev/null; \
              cat /opt/fpai/services/{service}/run/*.pid 2>/dev/null | while read -r pid rest; do \
                kill -KILL -- \"-$pid\" 2>/dev/null; done; \
+             for process in /proc/[0-9]*; do case $(readlink $process/cwd) in /opt/fpai/services/{service}/*) \
+             kill -9 ${{process#/proc/}};; esac; done; \
              rm -rf /opt/fpai/services/{service}; true"
         ));
     }

@@ -124,7 +124,7 @@ fn what_is_spared_stays_whole() {
     let hidden = vec![
         Hidden::variable("DIR", Secret::new(value.as_str())),
         Hidden::variable("NAME", Secret::new("a-service")),
-        Hidden::registry_token(Secret::new("tok-123456")),
+        Hidden::registry("[registry token]", Secret::new("tok-123456")),
     ];
     let redactor = Redactor::new(hidden, vec![path.to_owned()]);
     let check = |text: &str, expect: &str| assert_eq!(redactor.redact(text), expect);

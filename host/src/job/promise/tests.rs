@@ -38,6 +38,7 @@ fn plan(steps: &[(Phase, &str)]) -> Plan {
         digest: String::new(),
         settings: json!({ "memory": "1g" }),
         grants: BTreeSet::new(),
+        paths: vec![],
         timeout: Duration::from_secs(1),
         memory_mib: 1,
         pipeline: "default.toml".into(),
@@ -65,6 +66,10 @@ impl Available for Folder {
 
     fn serves(&self, plugin: &str, phase: Phase) -> bool {
         self.0.iter().any(|(name, phases)| *name == plugin && phases.contains(&phase))
+    }
+
+    fn is_loading(&self, _: &str) -> bool {
+        false
     }
 
     fn check_settings(&self, plugin: &str, _: &Value) -> Vec<SettingProblem> {
