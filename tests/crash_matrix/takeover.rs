@@ -156,10 +156,10 @@ async fn takeovers(name: &str, method: &'static str, port: u16, first: usize, ev
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_docker_deployment_of_another_deployer_after_a_crash() {
-    takeovers("matrix-taken-docker", "docker", 36, 0, 12).await;
+    takeovers("matrix-taken-docker", "docker", 36, 0, 24).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_systemd_deployment_of_another_deployer_after_a_crash() {
-    takeovers("matrix-taken-systemd", "systemd", 37, 4, 12).await;
+    takeovers("matrix-taken-systemd", "systemd", 37, 4, 20).await;
 }
