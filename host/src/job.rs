@@ -4,6 +4,8 @@
 //! what a registry did not take. `jobs` is the API's way to it, `submission` makes a job of a request, `cancelling`
 //! ends one that is no longer wanted, `live` is what there is of a job only in this process.
 //!
+//! `interruption` runs a job again that the journal cut off.
+//!
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one plugin's turn,
 //! `recorder` writes down what it does, `reconnect` is what becomes of one that loses the target, `unwind` brings
 //! back what ran before, `removal` removes what is no longer kept, `lease` keeps other deployers out, `outage`
@@ -15,6 +17,7 @@
 mod cancelling;
 mod flow;
 mod host;
+mod interruption;
 mod jobs;
 mod lease;
 mod live;
