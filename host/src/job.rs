@@ -5,6 +5,8 @@
 //! `submission` makes a job of a request, `cancelling` ends one that is no longer wanted, `live` is what there is of a
 //! job only in this process.
 //!
+//! `interruption` runs a job again that the journal cut off.
+//!
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one plugin's turn,
 //! `recorder` writes down what it does, `redaction` keeps out of that what must not be shown, `reconnect` is what
 //! becomes of one that loses the target, `precheck` looks before anything is stopped, `liveness` at what runs, `unwind` brings back what ran
@@ -23,6 +25,7 @@ mod cancelling;
 mod condition;
 mod flow;
 mod host;
+mod interruption;
 mod jobs;
 mod lease;
 mod live;

@@ -154,7 +154,8 @@ async fn what_comes_while_the_deployer_stops_is_refused() {
     let name = "e2e-stopping";
     std::fs::create_dir(program.services().join(name)).unwrap();
     // Loads the plugins, so that nothing else is waited for later.
-    assert_eq!(program.get("/capabilities").await.0, 200);
+    let nothing = json!({ "service_path": name, "service_name": name, "deployment_method": "none" });
+    assert_eq!(program.post("/deploy", &nothing).await.0, 400);
     let address = program.url.trim_start_matches("http://").to_owned();
     let body = json!({
         "service_path": name, "service_name": name, "service_port": 1, "deployment_method": "process",
@@ -242,10 +243,14 @@ async fn a_folder_that_is_swapped_after_acceptance_sends_nothing_from_outside() 
         }
     };
     let names = ["e2e-swap-link", "e2e-swap-parent", "e2e-swap-other", "e2e-swap-gone"];
+    target.shell("rm -f /tmp/e2e-swapped");
     let mut held = Vec::new();
     for (place, name) in (24..).zip(names) {
         let mut service = quick(&program, &target, name, place);
-        program.pipeline(name, "[settings.process]\nbuild = [\"sleep 8\"]\n");
+        program.pipeline(
+            name,
+            "[settings.process]\nbuild = [\"until [ -e /tmp/e2e-swapped ]; do sleep 0.1; done\"]\n",
+        );
         let mut request = version(&service, "0");
         if name == "e2e-swap-parent" {
             let parent = program.services().join("group");
@@ -271,6 +276,7 @@ async fn a_folder_that_is_swapped_after_acceptance_sends_nothing_from_outside() 
     symlink(&outside, moved("group")).unwrap();
     secret(&moved("e2e-swap-other"));
     moved("e2e-swap-gone");
+    target.shell("touch /tmp/e2e-swapped");
 
     let whys = ["is a link now", "is a link now", "is another folder", "is gone"];
     for ((service, first, second), why) in held.iter().zip(whys) {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::flow;
 use super::host::Host;
+use super::interruption::Interrupted;
 use super::lease::{self, Hold};
 use super::live::LiveJob;
 use super::outage;
@@ -74,19 +75,6 @@ impl From<JournalError> for Stop {
     }
 }
 
-/// The journal could not record, so nothing more happened. The job stays as it is recorded, for another run.
-pub(super) struct Interrupted {
-    pub error: JournalError,
-    /// Kept up for as long as this lives, so that nobody takes the service meanwhile.
-    _hold: Option<Arc<Hold>>,
-}
-
-impl From<JournalError> for Interrupted {
-    fn from(error: JournalError) -> Self {
-        Interrupted { error, _hold: None }
-    }
-}
-
 /// Runs a job to its end, from its beginning or from where it was cut off.
 ///
 /// # Errors
@@ -95,7 +83,7 @@ pub(super) async fn run(host: Arc<Host>, live: Arc<LiveJob>, job: JobRecord) -> 
     match Runner::prepare(host.clone(), live, job.clone()).await {
         Ok(mut runner) => {
             let driven = runner.drive().await;
-            driven.map_err(|error| Interrupted { error, _hold: runner.hold.take() })
+            driven.map_err(|error| Interrupted::under(runner.hold.take(), error))
         }
         Err(Stop::Journal(error)) => Err(error.into()),
         Err(Stop::Failed { failure, .. }) => Ok(end_unstarted(&host, job, *failure).await?),
@@ -103,23 +91,12 @@ pub(super) async fn run(host: Arc<Host>, live: Arc<LiveJob>, job: JobRecord) -> 
     }
 }
 
-/// Ends a job that cannot be run.
-///
-/// # Errors
-/// When the journal cannot record.
-pub(super) async fn give_up(host: &Host, job: JobRecord) -> Result<(), JournalError> {
-    let failure = Failure {
-        fault: Fault::Host,
-        plugin: None,
-        attempted: "run the job".into(),
-        seen: "the deployer has a defect that this job met each time it was run".into(),
-        next: "see the server's log, report it, and look at what runs on the target".into(),
-    };
-    end_unstarted(host, job, failure).await
-}
-
 /// A job that could not even be prepared has touched nothing, unless an earlier run had.
-async fn end_unstarted(host: &Host, mut job: JobRecord, failure: Failure) -> Result<(), JournalError> {
+pub(super) async fn end_unstarted(
+    host: &Host,
+    mut job: JobRecord,
+    failure: Failure,
+) -> Result<(), JournalError> {
     let touched = !matches!(
         job.state,
         JobState::Pending | JobState::Running(Phase::Validation | Phase::Transfer | Phase::Build)

@@ -6,12 +6,9 @@
 //! journal without a worker is looked for now and then.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use futures::FutureExt;
 use tokio::sync::{RwLock, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -20,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::admission;
 use super::cancelling;
 use super::host::Host;
+use super::interruption::{pause, pauses};
 use super::live::{Fate, LiveJob, lock};
 use super::registering;
-use super::runner::{self, Interrupted};
 use super::state::{Aftermath, JobState, Phase};
 use super::submission;
 use crate::capability::Level;
@@ -33,15 +30,13 @@ use crate::journal::{Failure, Fault, JobRecord, JournalError, NewJob, Submitted,
 const LOOKED_FOR_EVERY: Duration = Duration::from_secs(10);
 /// How long a stop waits for what is being accepted or cancelled.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
-/// How often a job is run again that met a defect of the deployer.
-const DEFECTS: u32 = 3;
 
 /// The jobs that live, and the way to them.
 pub struct Supervisor {
     pub(super) host: Arc<Host>,
     live: Mutex<HashMap<String, Arc<LiveJob>>>,
     queues: Mutex<HashMap<String, mpsc::UnboundedSender<JobRecord>>>,
-    workers: Mutex<JoinSet<()>>,
+    pub(super) workers: Mutex<JoinSet<()>>,
     /// Held from a job's record to its place in the queue: so jobs run in the order of their acceptance.
     accepting: tokio::sync::Mutex<()>,
     /// Held to read by what was asked for and has to come to its end.
@@ -250,67 +245,6 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn spawn_to_the_end(self: &Arc<Self>, job: JobRecord, live: Arc<LiveJob>) {
-        let supervisor = self.clone();
-        let mut workers = lock(&self.workers);
-        while workers.try_join_next().is_some() {}
-        workers.spawn(async move { supervisor.to_the_end(job, live).await });
-    }
-
-    /// Takes a job to its end, over as many runs as the journal makes necessary.
-    async fn to_the_end(&self, job: JobRecord, live: Arc<LiveJob>) {
-        let id = job.id.clone();
-        let mut pauses = pauses();
-        let mut defects = 0;
-        let mut next = Some(job);
-        while let Some(job) = next.take().filter(|job| !job.state.is_over()) {
-            let run = AssertUnwindSafe(self.run(job, &live, defects)).catch_unwind().await;
-            let interrupted = match run {
-                Ok(Ok(())) => break,
-                Ok(Err(interrupted)) => {
-                    tracing::warn!(job = %id, error = %interrupted.error, "a job waits for the journal");
-                    live.interrupted(interrupted.error.to_string());
-                    Some(interrupted)
-                }
-                Err(_) => {
-                    defects += 1;
-                    tracing::error!(job = %id, "a job met a defect of the deployer, please report it");
-                    live.interrupted("the deployer has a defect that this job met".into());
-                    None
-                }
-            };
-            next = self.read_back(&id, &mut pauses).await;
-            // The lease was kept up until here, and the next run takes it again.
-            drop(interrupted);
-        }
-        self.forget(&id);
-    }
-
-    async fn run(&self, job: JobRecord, live: &Arc<LiveJob>, defects: u32) -> Result<(), Interrupted> {
-        if job.state == JobState::Pending && live.cancel.is_cancelled() {
-            return Ok(self.end_pending(job, &live.cancelled_by()).await?);
-        }
-        if defects >= DEFECTS {
-            return Ok(runner::give_up(&self.host, job).await?);
-        }
-        runner::run(self.host.clone(), live.clone(), job).await
-    }
-
-    /// What is recorded of a job, as soon as the journal can record what comes next.
-    async fn read_back(&self, id: &str, pauses: &mut ExponentialBackoff) -> Option<JobRecord> {
-        loop {
-            sleep(pause(pauses)).await;
-            let read = async {
-                self.host.journal.check().await?;
-                self.host.journal.job(id).await
-            };
-            match read.await {
-                Ok(job) => return job,
-                Err(error) => tracing::debug!(job = %id, %error, "the journal still cannot record"),
-            }
-        }
-    }
-
     pub(super) async fn end_pending(
         &self,
         mut job: JobRecord,
@@ -362,7 +296,7 @@ impl Supervisor {
         }
     }
 
-    fn forget(&self, id: &str) {
+    pub(super) fn forget(&self, id: &str) {
         lock(&self.live).remove(id);
     }
 
@@ -391,19 +325,6 @@ impl Supervisor {
             }
         }
     }
-}
-
-/// How long the journal is left alone before it is asked again.
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(250))
-        .with_max_delay(Duration::from_secs(4))
-        .without_max_times()
-        .build()
-}
-
-fn pause(pauses: &mut ExponentialBackoff) -> Duration {
-    pauses.next().unwrap_or(Duration::from_secs(4))
 }
 
 fn key_taken(job: &JobRecord) -> Refusal {

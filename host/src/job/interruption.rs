@@ -1,0 +1,131 @@
+//! What becomes of a job that is cut off while this process lives, because the journal could not record or it met a
+//! defect: it waits, and is run again from what is recorded, as after a crash.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures::FutureExt;
+use tokio::time::sleep;
+
+use super::host::Host;
+use super::lease::Hold;
+use super::live::{LiveJob, lock};
+use super::runner;
+use super::state::JobState;
+use super::supervisor::Supervisor;
+use crate::journal::{Failure, Fault, JobRecord, JournalError};
+
+/// How often a job is run again that met a defect of the deployer.
+const DEFECTS: u32 = 3;
+
+/// The journal could not record, so nothing more happened. The job stays as it is recorded, for another run.
+pub(super) struct Interrupted {
+    pub error: JournalError,
+    /// Kept up for as long as this lives, so that nobody takes the service meanwhile.
+    _hold: Option<Arc<Hold>>,
+}
+
+impl Interrupted {
+    pub fn under(hold: Option<Arc<Hold>>, error: JournalError) -> Self {
+        Interrupted { error, _hold: hold }
+    }
+}
+
+impl From<JournalError> for Interrupted {
+    fn from(error: JournalError) -> Self {
+        Interrupted::under(None, error)
+    }
+}
+
+impl Supervisor {
+    pub(super) fn spawn_to_the_end(self: &Arc<Self>, job: JobRecord, live: Arc<LiveJob>) {
+        let supervisor = self.clone();
+        let mut workers = lock(&self.workers);
+        while workers.try_join_next().is_some() {}
+        workers.spawn(async move { supervisor.to_the_end(job, live).await });
+    }
+
+    /// Takes a job to its end, over as many runs as the journal makes necessary.
+    pub(super) async fn to_the_end(&self, job: JobRecord, live: Arc<LiveJob>) {
+        let id = job.id.clone();
+        let mut pauses = pauses();
+        let mut defects = 0;
+        let mut next = Some(job);
+        while let Some(job) = next.take().filter(|job| !job.state.is_over()) {
+            let run = AssertUnwindSafe(self.run(job, &live, defects)).catch_unwind().await;
+            let interrupted = match run {
+                Ok(Ok(())) => break,
+                Ok(Err(interrupted)) => {
+                    tracing::warn!(job = %id, error = %interrupted.error, "a job waits for the journal");
+                    live.interrupted(interrupted.error.to_string());
+                    Some(interrupted)
+                }
+                Err(_) => {
+                    defects += 1;
+                    tracing::error!(job = %id, "a job met a defect of the deployer, please report it");
+                    live.interrupted("the deployer has a defect that this job met".into());
+                    None
+                }
+            };
+            next = self.read_back(&id, &mut pauses).await;
+            // The lease was kept up until here, and the next run takes it again.
+            drop(interrupted);
+        }
+        self.forget(&id);
+    }
+
+    async fn run(&self, job: JobRecord, live: &Arc<LiveJob>, defects: u32) -> Result<(), Interrupted> {
+        if job.state == JobState::Pending && live.cancel.is_cancelled() {
+            return Ok(self.end_pending(job, &live.cancelled_by()).await?);
+        }
+        if defects >= DEFECTS {
+            return Ok(give_up(&self.host, job).await?);
+        }
+        runner::run(self.host.clone(), live.clone(), job).await
+    }
+
+    /// What is recorded of a job, as soon as the journal can record what comes next.
+    async fn read_back(&self, id: &str, pauses: &mut ExponentialBackoff) -> Option<JobRecord> {
+        loop {
+            sleep(pause(pauses)).await;
+            let read = async {
+                self.host.journal.check().await?;
+                self.host.journal.job(id).await
+            };
+            match read.await {
+                Ok(job) => return job,
+                Err(error) => tracing::debug!(job = %id, %error, "the journal still cannot record"),
+            }
+        }
+    }
+}
+
+/// Ends a job that cannot be run.
+///
+/// # Errors
+/// When the journal cannot record.
+async fn give_up(host: &Host, job: JobRecord) -> Result<(), JournalError> {
+    let failure = Failure {
+        fault: Fault::Host,
+        plugin: None,
+        attempted: "run the job".into(),
+        seen: "the deployer has a defect that this job met each time it was run".into(),
+        next: "see the server's log, report it, and look at what runs on the target".into(),
+    };
+    runner::end_unstarted(host, job, failure).await
+}
+
+/// How long the journal is left alone before it is asked again.
+pub(super) fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(250))
+        .with_max_delay(Duration::from_secs(4))
+        .without_max_times()
+        .build()
+}
+
+pub(super) fn pause(pauses: &mut ExponentialBackoff) -> Duration {
+    pauses.next().unwrap_or(Duration::from_secs(4))
+}
