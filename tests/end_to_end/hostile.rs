@@ -288,7 +288,7 @@ async fn a_file_that_is_hard_to_load_holds_nobody_up() {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let (_, answer) = program.get("/capabilities").await;
-            let refused = answer["refused"].to_string();
+            let refused = answer["refused_plugins"].to_string();
             if refused.contains("within 5 s") && refused.contains("handed over more than") {
                 return answer;
             }
