@@ -70,8 +70,8 @@ pub enum JobEvent {
 #[derive(Debug, Error)]
 #[error("a job that is {state:?} cannot take {event:?}: this is a defect of the deployer, please report it")]
 pub struct IllegalEvent {
-    state: JobState,
-    event: JobEvent,
+    state: Box<JobState>,
+    event: Box<JobEvent>,
 }
 
 /// The one way from a state to the next.
@@ -81,7 +81,7 @@ pub struct IllegalEvent {
 pub fn next(state: &JobState, event: &JobEvent) -> Result<JobState, IllegalEvent> {
     use JobEvent as E;
     use JobState as S;
-    let illegal = || Err(IllegalEvent { state: state.clone(), event: event.clone() });
+    let illegal = || Err(IllegalEvent { state: Box::new(state.clone()), event: Box::new(event.clone()) });
     match (state, event) {
         (S::Pending, E::Entered(phase)) => Ok(S::Running(*phase)),
         (S::Pending, E::Cancelled(Aftermath::Untouched)) => Ok(S::Cancelled(Aftermath::Untouched)),
