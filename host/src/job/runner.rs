@@ -82,7 +82,8 @@ impl From<JournalError> for Stop {
 pub(super) async fn run(host: Arc<Host>, live: Arc<LiveJob>, job: JobRecord) -> Result<(), Interrupted> {
     match Runner::prepare(host.clone(), live, job.clone()).await {
         Ok(mut runner) => {
-            let driven = runner.drive().await;
+            // Boxed, as the larger parts of it are: their types together are more than the compiler looks into.
+            let driven = Box::pin(runner.drive()).await;
             driven.map_err(|error| Interrupted::under(runner.hold.take(), error))
         }
         Err(Stop::Journal(error)) => Err(error.into()),
@@ -222,7 +223,7 @@ impl Runner {
             self.say("the deployer was stopped in the middle of this job, and goes on with it").await?;
         }
         if let JobState::Unwinding(phase) = self.job.state {
-            return self.unwind(phase).await;
+            return Box::pin(self.unwind(phase)).await;
         }
         if self.makes() {
             self.host.journal.put_release(&self.release).await?;
@@ -299,7 +300,7 @@ impl Runner {
                 Phase::Register => self.register().await,
             }
         };
-        match tokio::time::timeout_at(until, work).await {
+        match tokio::time::timeout_at(until, Box::pin(work)).await {
             Ok(end) => end,
             Err(_) => Err(fail(
                 Fault::Target,
@@ -367,7 +368,7 @@ impl Runner {
             Phase::StartService | Phase::VerifyHealth => {
                 self.job.error = Some(failure);
                 self.advance(JobEvent::UnwindingBegan).await?;
-                self.unwind(phase).await?;
+                Box::pin(self.unwind(phase)).await?;
             }
         }
         Ok(true)
