@@ -75,7 +75,7 @@ async fn a_deployment_goes_on_beside_thousands_who_do_not() {
     program.descriptors = Some(1024);
     program.run().await;
     program.pipeline("e2e-callers", "[settings.process]\nbuild = [\"sleep 15\"]\n");
-    let service = Service::copy(&program.services(), "hello-quick", "e2e-callers", 18040);
+    let service = Service::copy(&program.services(), "hello-quick", "e2e-callers", 18090);
     let id = program.submit(&deployment(&service, "process", json!({}))).await;
     let job = format!("/deploy/{id}");
 
@@ -102,7 +102,7 @@ async fn a_deployment_goes_on_beside_thousands_who_do_not() {
         assert!(files < 800, "{files} files are open beside {beside}");
     }
     program.end(&id).await.completed();
-    assert!(target.succeeds("curl -fsS http://127.0.0.1:18040/health"), "the service serves");
+    assert!(target.succeeds("curl -fsS http://127.0.0.1:18090/health"), "the service serves");
     drop(open);
     program.kill();
     target.forget("e2e-callers");

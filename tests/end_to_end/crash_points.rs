@@ -15,7 +15,7 @@ async fn only_the_tests_own_program_ends_at_a_record() {
     let target = target();
     target.forget("e2e-points");
     let mut server = Program::start(target.clone(), None).await;
-    let service = Service::copy(&server.services(), "hello-quick", "e2e-points", 18041);
+    let service = Service::copy(&server.services(), "hello-quick", "e2e-points", 18091);
     let request = deployment(&service, "process", json!({}));
 
     // The released one runs through, whatever the variable says.

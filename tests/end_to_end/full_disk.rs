@@ -72,12 +72,12 @@ async fn a_data_disk_that_is_full_for_a_while_holds_jobs_up_and_nothing_else() {
     let target = target();
     target.forget(name);
     let mut program = Program::start(target.clone(), None).await;
-    let service = Service::copy(&program.services(), "hello-quick", name, target.port(29));
+    let service = Service::copy(&program.services(), "hello-quick", name, target.port(47));
     program.pipeline(
         name,
         "[settings.systemd]\nbuild = [\"sleep 1\"]\n[settings.health]\ndeadline_seconds = 4\nattempts = 1\n",
     );
-    let other = Service::copy(&program.services(), "hello-quick", "e2e-full-other", target.port(29));
+    let other = Service::copy(&program.services(), "hello-quick", "e2e-full-other", target.port(47));
     let disk = Disk::under(&mut program).await;
     let first = program.deploy(&change(&service, "0")).await.completed();
     let mut serves = Served { release: first.release().into(), version: "0".into() };

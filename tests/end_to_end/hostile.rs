@@ -58,7 +58,7 @@ async fn an_instances_words_are_no_commands_without_the_grant() {
     stop(&target, name);
     target.shell("rm -f /root/hole");
     let program = start(&target).await;
-    let service = Service::copy(&program.services(), "hello-quick", name, target.port(10));
+    let service = Service::copy(&program.services(), "hello-quick", name, target.port(80));
     let words = "alive touch /root/hole";
     for grants in [&[][..], &["target.run", "target.write", "environment"]] {
         let job = deed(&program, &service, "start", words, grants).await.failed();
@@ -88,7 +88,7 @@ async fn other_peoples_files_stay_as_they_are() {
         stop(&target, name);
     }
     let program = start(&target).await;
-    let service = Service::copy(&program.services(), "hello-quick", name, target.port(11));
+    let service = Service::copy(&program.services(), "hello-quick", name, target.port(81));
     let (root, theirs) = (format!("{ROOT}/{name}"), format!("{ROOT}/{other}"));
     target.shell(&format!(
         "mkdir -p {theirs}/releases/1 {theirs}/env {root}/env {root}/docker; echo theirs >{theirs}/releases/1/file; \
@@ -197,8 +197,8 @@ async fn what_is_said_without_measure_costs_little_and_disturbs_nobody() {
         stop(&target, name);
     }
     let program = start(&target).await;
-    let service = Service::copy(&program.services(), "hello-quick", name, target.port(12));
-    let neighbour = Service::copy(&program.services(), "hello-quick", healthy, target.port(13));
+    let service = Service::copy(&program.services(), "hello-quick", name, target.port(82));
+    let neighbour = Service::copy(&program.services(), "hello-quick", healthy, target.port(83));
     let good = deployment(&neighbour, "process", json!({ "ROUND": "1" }));
     let alone = Instant::now();
     program.deploy(&good).await.completed();
@@ -267,7 +267,7 @@ async fn a_file_that_is_hard_to_load_holds_nobody_up() {
     let name = "hostile-loading";
     stop(&target, name);
     let program = start(&target).await;
-    let service = Service::copy(&program.services(), "hello-quick", name, target.port(14));
+    let service = Service::copy(&program.services(), "hello-quick", name, target.port(84));
     let good = deployment(&service, "process", json!({ "ROUND": "1" }));
     program.deploy(&good).await.completed();
 

@@ -196,17 +196,17 @@ async fn what_is_not_there_is_not_promised(method: &'static str, name: &str, pla
 
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_promises_what_is_there() {
-    what_is_not_there_is_not_promised("docker", "e2e-promise-docker", 30).await;
+    what_is_not_there_is_not_promised("docker", "e2e-promise-docker", 50).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn systemd_promises_what_is_there() {
-    what_is_not_there_is_not_promised("systemd", "e2e-promise-systemd", 31).await;
+    what_is_not_there_is_not_promised("systemd", "e2e-promise-systemd", 51).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn process_promises_what_is_there() {
-    what_is_not_there_is_not_promised("process", "e2e-promise-process", 32).await;
+    what_is_not_there_is_not_promised("process", "e2e-promise-process", 52).await;
 }
 
 /// Start cannot keep how it runs the release: it says so before it stops anything.
@@ -243,17 +243,17 @@ async fn a_start_that_fails_early_touches_nothing(method: &'static str, name: &s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_docker_start_that_fails_early_touches_nothing() {
-    a_start_that_fails_early_touches_nothing("docker", "e2e-early-docker", 33).await;
+    a_start_that_fails_early_touches_nothing("docker", "e2e-early-docker", 53).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_systemd_start_that_fails_early_touches_nothing() {
-    a_start_that_fails_early_touches_nothing("systemd", "e2e-early-systemd", 34).await;
+    a_start_that_fails_early_touches_nothing("systemd", "e2e-early-systemd", 54).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_start_that_fails_early_touches_nothing() {
-    a_start_that_fails_early_touches_nothing("process", "e2e-early-process", 35).await;
+    a_start_that_fails_early_touches_nothing("process", "e2e-early-process", 55).await;
 }
 
 /// What the running release does when the deployer asks it for the first time, right before Start: it tells that
@@ -274,7 +274,7 @@ async fn an_image_that_vanishes_before_start_costs_nothing() {
     let prepared = target();
     prepared.shell(&format!("rm -rf {told} && mkdir {told}"));
     let pipeline = format!("[settings.docker]\nvolumes = [\"{told}:/told\"]\n");
-    let mut scene = Scene::set("docker", name, 36, 0, &pipeline).await;
+    let mut scene = Scene::set("docker", name, 56, 0, &pipeline).await;
     let server = scene.service.read("server.py").replace("    def do_GET(self) -> None:\n", TELLS);
     scene.service.write("server.py", &server);
     let first = scene.deploy().await.completed();
@@ -321,7 +321,7 @@ async fn an_image_that_vanishes_before_start_costs_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_prune_only_what_is_left_is_promised() {
     let name = "e2e-pruned";
-    let mut scene = Scene::set("docker", name, 37, 2, "").await;
+    let mut scene = Scene::set("docker", name, 57, 2, "").await;
     let [first, second] = &scene.releases[..] else { panic!("two releases") };
     let (first, second) = (first.clone(), second.clone());
     // As `docker image prune -af`, but of this service's images alone.
@@ -350,7 +350,7 @@ async fn after_a_prune_only_what_is_left_is_promised() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_could_not_be_brought_back_is_warned_of() {
-    let mut scene = Scene::set("process", "e2e-at-risk", 38, 1, "").await;
+    let mut scene = Scene::set("process", "e2e-at-risk", 58, 1, "").await;
     let (root, first) = (scene.root(), scene.releases[0].clone());
     scene.target.shell(&format!("rm {root}/env/{first}"));
     let second = scene.deploy().await.completed();
@@ -379,10 +379,10 @@ async fn a_release_that_could_not_be_brought_back_is_warned_of() {
 async fn a_target_that_is_away_is_said_not_to_be_asked() {
     let name = "e2e-unasked";
     let server = target();
-    clean(&server, name, server.port(39));
+    clean(&server, name, server.port(59));
     let proxy = Proxy::start(&server).await;
     let program = Program::start(proxy.target.clone(), None).await;
-    let service = Service::copy(&program.services(), "hello-quick", name, server.port(39));
+    let service = Service::copy(&program.services(), "hello-quick", name, server.port(59));
     let mut releases = vec![];
     for version in ["0", "1"] {
         service.write("VERSION", version);
@@ -410,5 +410,5 @@ async fn a_target_that_is_away_is_said_not_to_be_asked() {
         }
         assert!(Instant::now() < deadline, "{list:#}");
     }
-    clean(&server, name, server.port(39));
+    clean(&server, name, server.port(59));
 }

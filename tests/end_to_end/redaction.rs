@@ -72,7 +72,7 @@ async fn an_image_is_what_its_dockerfile_says() {
     let target = target();
     forget(&target, name);
     let program = Program::start(target.clone(), None).await;
-    let service = service(&program, name, 18160);
+    let service = service(&program, name, 18070);
     let dockerfile = "FROM python:3.11-slim\nRUN useradd postgres\nWORKDIR /srv/app\nRUN echo postgres >/engine\n\
                       COPY server.py VERSION /srv/app/\nCMD [\"python3\", \"server.py\"]\n";
     service.write("Dockerfile", dockerfile);
@@ -133,12 +133,12 @@ async fn a_command_is_what_its_procfile_says(method: &str, name: &str, port: u16
 
 #[tokio::test]
 async fn a_command_is_what_its_procfile_says_by_systemd() {
-    a_command_is_what_its_procfile_says("systemd", "e2e-argv-systemd", 18161).await;
+    a_command_is_what_its_procfile_says("systemd", "e2e-argv-systemd", 18071).await;
 }
 
 #[tokio::test]
 async fn a_command_is_what_its_procfile_says_by_process() {
-    a_command_is_what_its_procfile_says("process", "e2e-argv-process", 18162).await;
+    a_command_is_what_its_procfile_says("process", "e2e-argv-process", 18072).await;
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn a_health_check_for_a_version_that_is_in_the_environment_passes() {
     let target = target();
     forget(&target, name);
     let program = Program::start(target.clone(), None).await;
-    let service = service(&program, name, 18163);
+    let service = service(&program, name, 18073);
     for settings in ["body_contains = \"2.4.10\"", "expect_headers = { X-Version = \"2.4.10\" }"] {
         program.pipeline(name, &format!("[settings.health]\n{settings}\n"));
         let request = deployment(&service, "process", json!({ "APP_VERSION": "2.4.10" }));
@@ -268,12 +268,12 @@ async fn secrets_are_nowhere(method: &str, name: &str, port: u16) {
 
 #[tokio::test]
 async fn secrets_are_nowhere_by_docker() {
-    secrets_are_nowhere("docker", "e2e-secrets-docker", 18164).await;
+    secrets_are_nowhere("docker", "e2e-secrets-docker", 18074).await;
 }
 
 #[tokio::test]
 async fn secrets_are_nowhere_by_process() {
-    secrets_are_nowhere("process", "e2e-secrets-process", 18165).await;
+    secrets_are_nowhere("process", "e2e-secrets-process", 18075).await;
 }
 
 #[tokio::test]
@@ -282,7 +282,7 @@ async fn values_that_are_gone_from_the_target_are_said_to_be_unknown() {
     let target = target();
     forget(&target, name);
     let program = Program::start(target.clone(), None).await;
-    let service = service(&program, name, 18166);
+    let service = service(&program, name, 18076);
     let request = deployment(&service, "process", json!({ "API_TOKEN": "tok-0a1b2c3d4e5f" }));
     let first = program.deploy(&request).await.completed();
     let file = format!("/opt/fpai/services/{name}/env/{}", first.release());
@@ -300,7 +300,7 @@ async fn a_large_environment_holds_nobody_up() {
     let target = target();
     forget(&target, name);
     let program = Program::start(target.clone(), None).await;
-    let service = service(&program, name, 18167);
+    let service = service(&program, name, 18077);
     let line = |value: usize, line: usize| format!("{:016x}", (value * 1000 + line) * 2_654_435_761);
     let value = |value: usize| (0..820).map(|number| line(value, number) + "\n").collect::<String>();
     let values: serde_json::Map<String, Value> =

@@ -11,10 +11,10 @@ use crate::promises::clean;
 async fn a_release_that_cannot_be_probed_is_said_to_run() {
     let name = "e2e-no-way";
     let target = target();
-    clean(&target, name, target.port(28));
+    clean(&target, name, target.port(48));
     let mut program = Program::start(target.clone(), None).await;
     program.pipeline(name, "[settings.health]\ndeadline_seconds = 3\n");
-    let service = Service::copy(&program.services(), "hello-quick", name, target.port(28));
+    let service = Service::copy(&program.services(), "hello-quick", name, target.port(48));
     let request = |version: &str| deployment(&service, "process", json!({ "ROUND": version }));
     let first = program.deploy(&request("0")).await.completed();
 
@@ -39,17 +39,17 @@ async fn a_release_that_cannot_be_probed_is_said_to_run() {
     assert!(outcome.starts_with(&expect), "{outcome}");
     assert!(failed.0["failure"]["next"].as_str().unwrap().contains("it runs"), "{:#}", failed.0);
     assert!(service.text("/health").await.contains("\"0\""), "it answers");
-    clean(&target, name, target.port(28));
+    clean(&target, name, target.port(48));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_does_not_come_back_is_said_to_be_down_and_why() {
     let name = "e2e-down";
     let target = target();
-    clean(&target, name, target.port(29));
+    clean(&target, name, target.port(49));
     let program = Program::start(target.clone(), None).await;
     program.pipeline(name, "[settings.health]\nattempts = 20\nattempt_interval_ms = 500\n");
-    let service = Service::copy(&program.services(), "hello-quick", name, target.port(29));
+    let service = Service::copy(&program.services(), "hello-quick", name, target.port(49));
     let request = deployment(&service, "process", json!({}));
     let first = program.deploy(&request).await.completed();
     service.write("SICK", "");
@@ -64,5 +64,5 @@ async fn a_release_that_does_not_come_back_is_said_to_be_down_and_why() {
     let next = failed.0["failure"]["next"].as_str().unwrap();
     assert!(next.starts_with(&format!("start release {} again", first.release())), "{next}");
     assert!(service.get("/health").await.is_err(), "something answers");
-    clean(&target, name, target.port(29));
+    clean(&target, name, target.port(49));
 }

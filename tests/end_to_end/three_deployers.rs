@@ -113,7 +113,7 @@ async fn three_deployers_in_turn_have_one_truth() {
     let name = "e2e-three";
     let target = target();
     target.forget(name);
-    let port = target.port(30);
+    let port = target.port(60);
     let mut a = Deployer::start(name, port).await;
     let mut b = Deployer::start(name, port).await;
     let mut c = Deployer::start(name, port).await;
@@ -185,7 +185,7 @@ async fn a_deployer_that_was_killed_in_verify_leaves_the_next_ones_release_alone
     let name = "e2e-killed-in-verify";
     let target = target();
     target.forget(name);
-    let port = target.port(31);
+    let port = target.port(61);
     let mut a = Deployer::start(name, port).await;
     let b = Deployer::start(name, port).await;
     let v1 = a.deploy("1").await;
@@ -221,7 +221,7 @@ async fn a_journal_that_is_older_than_the_target_learns_from_it() {
     let name = "e2e-old-journal";
     let target = target();
     target.forget(name);
-    let port = target.port(32);
+    let port = target.port(62);
     let mut a = Deployer::start(name, port).await;
     let v1 = a.deploy("1").await;
     a.program.stop();
@@ -273,7 +273,7 @@ async fn a_job_runs_on_its_own_target_only() {
     let name = "e2e-own-target";
     let server = target();
     server.forget(name);
-    let port = server.port(33);
+    let port = server.port(63);
     let proxy = Proxy::start(&server).await;
     let mut a = Deployer::with(server.clone(), None, name, port).await;
     let v1 = a.deploy("1").await;
@@ -318,7 +318,7 @@ async fn a_folder_of_somebody_else_is_left_alone() {
     let name = "e2e-foreign";
     let target = target();
     target.forget(name);
-    let a = Deployer::start(name, target.port(34)).await;
+    let a = Deployer::start(name, target.port(64)).await;
     let folder = root(name);
     let look = || target.shell(&format!("ls -lAR --time-style=full-iso {folder}; stat -c '%y %a' {folder}"));
     target.shell(&format!("mkdir -p {folder}/env/bin && touch {folder}/app.py"));
@@ -349,11 +349,11 @@ async fn an_older_release_is_not_registered_after_another_deployers() {
     let registry = Registry::start(Dialect::Droplets).await.unwrap();
     let (url, registry_port) = (registry.url(), registry.address().port());
     registry.stop().await;
-    let mut a = Deployer::with(target.clone(), Some(&url), name, target.port(35)).await;
+    let mut a = Deployer::with(target.clone(), Some(&url), name, target.port(65)).await;
     let v1 = a.deploy("1").await;
     assert_eq!(v1.phase("Register")["status"], "failed", "{:#}", v1.0);
     a.program.kill();
-    let b = Deployer::start(name, target.port(35)).await;
+    let b = Deployer::start(name, target.port(65)).await;
     let v2 = b.deploy("2").await;
     let registry = Registry::start_on(Dialect::Droplets, registry_port).await.unwrap();
     a.program.run().await;

@@ -27,7 +27,7 @@ pub fn target() -> Target {
 }
 
 impl Target {
-    /// One of the server's ports that are reachable from here, from 0 to 19.
+    /// One of the server's ports that are reachable from here, from 0 to 99.
     pub fn port(&self, place: u16) -> u16 {
         self.first_port + place
     }

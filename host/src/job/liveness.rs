@@ -71,7 +71,7 @@ impl Runner {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let Some(plugin) = self.plugins.plugin(&planned.plugin).cloned() else {
+        let Some(plugin) = self.plugin(&planned.plugin).await else {
             return Err(format!("the plugin `{}` is no longer in the plugins folder", planned.plugin));
         };
         let (host, live) = (&self.host, &self.live);

@@ -160,7 +160,7 @@ impl Runner {
         let Some(planned) = plan.and_then(|plan| plan.steps(Phase::Build).next().cloned()) else {
             return Ok(Err("the journal has no plan that this version can read; remove it by hand".into()));
         };
-        if self.plugins.plugin(&planned.plugin).is_none() {
+        if self.plugin(&planned.plugin).await.is_none() {
             return Ok(Err(format!(
                 "the plugin `{}` is no longer in the plugins folder; put it back, and deploy again",
                 planned.plugin

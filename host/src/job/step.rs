@@ -140,7 +140,7 @@ impl Runner {
         }
         self.settle_leftovers(key).await?;
         self.know_environments().await?;
-        let Some(plugin) = self.plugins.plugin(&planned.plugin).cloned() else {
+        let Some(plugin) = self.plugin(&planned.plugin).await else {
             return Err(fail(
                 Fault::Plugin,
                 &format!("run the step {key}"),
@@ -178,6 +178,15 @@ impl Runner {
             }
             Ok(value) => Ok(Turn::Open { step: id, value }),
             Err(error) => Err(self.stopped_turn(id, planned, error).await?),
+        }
+    }
+
+    /// A plugin by its name; also one that came into the folder since the job began, or that the job's own plan does
+    /// not name, as when an older release is removed.
+    pub(in crate::job) async fn plugin(&self, name: &str) -> Option<Arc<Plugin>> {
+        match self.plugins.plugin(name) {
+            Some(plugin) => Some(plugin.clone()),
+            None => self.host.catalog.with(&[name.to_owned()].into()).await.plugin(name).cloned(),
         }
     }
 

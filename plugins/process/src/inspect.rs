@@ -35,7 +35,10 @@ pub fn inspect(deployment: &Deployment, artifact: Artifact) -> Result<Option<Art
 const WHOLE: &str = r#"[ -d "$1" ] && [ -n "$(ls -A "$1")" ]"#;
 
 /// FILES PROGRAM: exits 0 when the program can be run from there.
-const RUNS: &str = r#"cd "$1" && command -v -- "$2" >/dev/null"#;
+const RUNS: &str = r#"cd "$1" && case $2 in
+*/*) [ -f "$2" ] && [ -x "$2" ] ;;
+*) command -v -- "$2" >/dev/null ;;
+esac"#;
 
 #[cfg(test)]
 mod tests {
