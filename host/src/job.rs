@@ -1,18 +1,17 @@
 //! A job's life, from its acceptance to its end.
 //!
-//! `supervisor` owns the jobs that live: a queue for each service, and what is between the jobs, `registering`
-//! what a registry did not take. `admission` gives each job its place on the target. `jobs` is the API's way to it,
-//! `submission` makes a job of a request, `cancelling` ends one that is no longer wanted, `live` is what there is of a
-//! job only in this process.
-//!
-//! `interruption` runs a job again that the journal cut off.
+//! `supervisor` owns the jobs that live: a queue for each service, and what is between the jobs, `registering` what a
+//! registry did not take. `admission` gives each job its place on the target, `interruption` runs one again that the
+//! journal cut off. `jobs` is the API's way to it, `submission` makes a job of a request, `cancelling` ends one that is
+//! no longer wanted, `condition` is how target and registry are, `live` is what there is of a job only in this process.
 //!
 //! `runner` takes one job through its phases, `phases` says what it does in each, `step` is one plugin's turn,
 //! `recorder` writes down what it does, `redaction` keeps out of that what must not be shown, `reconnect` is what
-//! becomes of one that loses the target, `precheck` looks before anything is stopped, `liveness` at what runs, `unwind` brings back what ran
-//! before, `removal` removes what is no longer kept, `lease` keeps other deployers out, `records` is what the target
-//! itself says of a service's releases, `takeover` is what a job does there for other deployers and for itself, `outage`
-//! measures how long callers had no answer. `host` is what they all work with.
+//! becomes of one that loses the target, `precheck` looks before anything is stopped, `liveness` at what runs, `unwind`
+//! brings back what ran before, `ending` says how a job ends that does not complete, `removal` removes what is no longer
+//! kept, `lease` keeps other deployers out, `records` is what the target itself says of a service's releases, `takeover`
+//! is what a job does there for other deployers and for itself, `outage` measures how long callers had no answer. `host`
+//! is what they all work with.
 //!
 //! `state` says which states there are, `aftermath` what runs after a job that did not complete, `outcome` judges that
 //! by what was seen, `release` chooses what to go back to, `promise` says whether that can be done (`looking` asks),
@@ -23,6 +22,7 @@ mod admission;
 mod aftermath;
 mod cancelling;
 mod condition;
+mod ending;
 mod flow;
 mod host;
 mod interruption;

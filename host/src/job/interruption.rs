@@ -9,6 +9,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::FutureExt;
 use tokio::time::sleep;
 
+use super::ending::end_unstarted;
 use super::host::Host;
 use super::lease::Hold;
 use super::live::{LiveJob, lock};
@@ -114,7 +115,7 @@ async fn give_up(host: &Host, job: JobRecord) -> Result<(), JournalError> {
         seen: "the deployer has a defect that this job met each time it was run".into(),
         next: "see the server's log, report it, and look at what runs on the target".into(),
     };
-    runner::end_unstarted(host, job, failure).await
+    end_unstarted(host, job, failure).await
 }
 
 /// How long the journal is left alone before it is asked again.

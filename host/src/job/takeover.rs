@@ -3,12 +3,13 @@
 
 use serde_json::{Value, json};
 
+use super::ending::taken_over;
 use super::flow;
 use super::lease::{Hold, who};
 use super::reconcile::Changes;
 use super::records::{self, Intent};
 use super::release;
-use super::runner::{Runner, Stop, fail, taken_over};
+use super::runner::{Runner, Stop, fail};
 use super::state::{Aftermath, JobEvent, Phase, PhaseStatus};
 use crate::journal::{Fault, JobKind, JournalError, ReleaseRecord, Standing, now};
 use crate::pipeline::{Plan, PlannedStep};
