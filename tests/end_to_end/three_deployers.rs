@@ -309,7 +309,7 @@ async fn a_job_runs_on_its_own_target_only() {
     let lines = a.program.end(&running).await.completed();
     a.program.end(&pending).await.completed();
     let lines = a.program.lines(lines.id()).await.join("\n");
-    assert!(lines.contains("it waits until it is started with the job's own again"), "{lines}");
+    assert!(lines.contains("until the deployer is started with the job's own target again"), "{lines}");
     server.forget(name);
 }
 

@@ -341,7 +341,7 @@ fn only_reads(plugin: &str, call: Call) -> Error {
     Error {
         fault: Fault::Plugin,
         attempted: format!("call {}", call.function()),
-        seen: format!("`inspect` of the plugin `{plugin}` wanted to change something"),
+        seen: format!("`inspect` of the plugin `{plugin}` made a call that changes something"),
         next: "`inspect` may only look; run commands that read with the effect `reads`".into(),
     }
 }

@@ -144,7 +144,7 @@ impl Host {
             None => Err(Error {
                 fault: Fault::Plugin,
                 attempted: format!("call {}", call.function()),
-                seen: "this step looks at no instance".into(),
+                seen: "this step does not have an instance to look at".into(),
                 next: "call it in `verify`".into(),
             }),
         };

@@ -184,9 +184,9 @@ impl Step {
                     if matches!(purpose, Use::Upload) { join(path, "") + "/" } else { path.to_owned() };
                 let line = context.grants.line_with_path(plugin, PathGrant::covering(grant, &path));
                 let next = if path.len() <= limits::PATH {
-                    format!("if it is to, add to `[grants]` in {}: `{line}`", context.pipeline_file)
+                    format!("if it should, add to `[grants]` in {}: `{line}`", context.pipeline_file)
                 } else {
-                    "see what the plugin made of its settings".into()
+                    "check the plugin's settings: the path is longer than a path can be".into()
                 };
                 (format!("plugin `{plugin}` may not {does} {shown}: it is outside of {root}"), next)
             }

@@ -26,7 +26,7 @@ const LAYERS: usize = 3;
 /// What is larger is searched off the runtime's threads.
 const LARGE: usize = 16 << 10;
 /// Stands for a text that could not be searched.
-const UNSEARCHED: &str = "[not shown: the environment is too large to be looked for]";
+const UNSEARCHED: &str = "[not shown: the environment is too large to be searched for in this text]";
 
 /// Values that say nothing secret and that commands print all the time; a record that says `[env STATE]` where a
 /// container is `running` helps nobody.

@@ -195,7 +195,7 @@ impl Problem {
             StatusCode::REQUEST_TIMEOUT,
             "request-timeout",
             format!("{what} did not come in time"),
-            "send it in one go, on a connection that is open for it",
+            "send the whole request without pauses",
         )
     }
 

@@ -64,13 +64,13 @@ impl Aftermath {
             | Aftermath::Restored(_)
             | Aftermath::NothingBefore
             | Aftermath::TakenOver(_) => None,
-            Aftermath::NotRestored(_) => Some("look at the target now".into()),
+            Aftermath::NotRestored(_) => Some("see on the target what runs now".into()),
             Aftermath::Unverified { release, .. } => Some(format!(
-                "see whether release {release} does its work: it runs, and only its checks say otherwise"
+                "see why the checks of release {release} fail, and whether it answers its callers"
             )),
-            Aftermath::Down { release, .. } => Some(format!(
-                "start release {release} again, or deploy: nothing serves now, and everything was kept as it is"
-            )),
+            Aftermath::Down { release, .. } => {
+                Some(format!("start release {release} again on the target, or deploy a version that works"))
+            }
             Aftermath::LeftBehind { .. } => Some("see on the target what is left of it".into()),
         }
     }
@@ -83,7 +83,7 @@ impl std::fmt::Display for Aftermath {
             Aftermath::Restored(release) => write!(f, "release {release} restored and healthy"),
             Aftermath::NothingBefore => f.write_str("there was no release before; nothing is left running"),
             Aftermath::TakenOver(holder) => {
-                write!(f, "another deployer took the service over ({holder}): what runs is that one's to say")
+                write!(f, "another deployer took the service over ({holder}), and decides what runs now")
             }
             Aftermath::StillRuns(release) => write!(f, "release {release} still runs and was not touched"),
             Aftermath::NotRestored(release) => write!(

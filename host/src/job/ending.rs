@@ -151,9 +151,9 @@ pub(super) fn taken_over(phase: Phase, holder: &str) -> Failure {
         plugin: None,
         attempted: format!("finish {phase}"),
         seen: format!(
-            "this deployer was stopped or stood still for so long that its lease ended, and the service was taken \
-             over by {holder}: nothing on the target was touched since"
+            "this deployer was stopped, stood still or did not reach the target for so long that its lease \
+             ended, and {holder} took the service over: this job has touched nothing on the target since"
         ),
-        next: "see there what runs, and deploy again".into(),
+        next: "see on the target what runs, and deploy again if another version is wanted".into(),
     }
 }

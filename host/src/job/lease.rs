@@ -202,7 +202,7 @@ fn somebody_elses(service: &str, request: &LeaseRequest, foreign: &Foreign) -> S
     let seen = match foreign {
         Foreign::NotAFolder => format!("{folder} is not a folder"),
         Foreign::Folder(names) => format!(
-            "{folder} is somebody else's: a deployer left nothing there, and it has {} in it",
+            "{folder} is somebody else's: it has {} in it, and nothing that a deployer left",
             names.join(", ")
         ),
     };
@@ -210,7 +210,7 @@ fn somebody_elses(service: &str, request: &LeaseRequest, foreign: &Foreign) -> S
         Fault::Target,
         &format!("use {folder} on the target for {service}"),
         &seen,
-        "deploy under another service name, start the deployer with another --root, or move what is there away",
+        "deploy under another service name, start the deployer with another --root, or move away what is there",
     )
 }
 

@@ -24,7 +24,7 @@ impl Runner {
             | Because::PluginRefused { .. }
             | Because::NoExport { .. }
             | Because::Settings { .. } => {
-                (Fault::Plugin, "put the plugin that it was made with back, and ask again")
+                (Fault::Plugin, "put back the plugin that the release was made with, and try again")
             }
             Because::Standing(_)
             | Because::Unfinished

@@ -49,7 +49,7 @@ impl Runner {
         };
         if let Some(because) = warning {
             self.warn(&format!(
-                "older releases were not all removed: {because}; the next deployment goes on"
+                "some older releases were not removed: {because}; the next deployment tries again"
             ))
             .await?;
             for release in due {
@@ -116,7 +116,7 @@ impl Runner {
         let mut record = ReleaseRecord { standing: Standing::Removing, ..release.clone() };
         self.host.journal.put_release(&record).await?;
         if let Err(error) = records::publish(&hold.ssh, &self.host, &record).await {
-            return Ok(Some(format!("that its removal begins could not be recorded on the target: {error}")));
+            return Ok(Some(format!("could not record on the target that its removal begins: {error}")));
         }
         let unremoved = match release.artifact.as_ref().and_then(flow::value::<Artifact>) {
             Some(artifact) => match self.discarding(release).await? {
@@ -142,7 +142,7 @@ impl Runner {
         if unremoved.is_none() {
             record.standing = Standing::Removed;
             if let Err(error) = records::publish(&hold.ssh, &self.host, &record).await {
-                return Ok(Some(format!("that it is removed could not be recorded on the target: {error}")));
+                return Ok(Some(format!("could not record on the target that it is removed: {error}")));
             }
             self.host.journal.put_release(&record).await?;
         }

@@ -251,7 +251,7 @@ impl Runner {
                 Fault::Request,
                 "read the service's folder",
                 &error.to_string(),
-                "leave a service's folder in its place until its job is over, and deploy again",
+                "deploy again, and leave the service's folder in its place until the job is over",
             )),
             (Phase::Validation | Phase::Transfer | Phase::Build, Ok(_))
             | (Phase::StartService | Phase::VerifyHealth | Phase::Register, Ok(_) | Err(_)) => Ok(()),

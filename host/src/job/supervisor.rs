@@ -113,8 +113,8 @@ impl Supervisor {
                 continue;
             }
             let line = format!(
-                "this job is for {}, and the deployer was started with --target {}: it waits until it is started \
-                 with the job's own again",
+                "this job is for {}, and the deployer was started with --target {}: the job waits until the \
+                 deployer is started with the job's own target again",
                 job.target,
                 self.host.ssh.target()
             );

@@ -57,7 +57,7 @@ impl Runner {
     pub(super) async fn correct_target(&self, hold: &Hold, changes: Changes) -> Result<(), Stop> {
         for release in &changes.target {
             if let Err(error) = records::publish(&hold.ssh, &self.host, release).await {
-                self.warn(&format!("the record of release {} is not corrected: {error}", release.id)).await?;
+                self.warn(&format!("could not correct release {}'s record: {error}", release.id)).await?;
             }
         }
         if let Some(live) = changes.current {
@@ -90,7 +90,7 @@ impl Runner {
             self.undo(hold, &intent).await?;
         }
         if let Err(error) = records::forget_intent(&hold.ssh, &self.host, &service).await {
-            self.warn(&format!("that it is settled could not be recorded on the target: {error}")).await?;
+            self.warn(&format!("could not record on the target that this is settled: {error}")).await?;
         }
         Ok(())
     }
@@ -101,8 +101,8 @@ impl Runner {
         let back =
             previous.map_or_else(|| "nothing".to_owned(), |previous| format!("release {}", previous.id));
         self.say(&format!(
-            "{} was starting release {id} for {}, and did not come to an end: it is taken away, and {back} runs \
-             again",
+            "{} was starting release {id} for {}, and did not finish: this release is taken away now, and \
+             what is brought back is {back}",
             intent.who, intent.job
         ))
         .await?;
@@ -203,7 +203,7 @@ impl Runner {
     pub(super) async fn record_release(&self) -> Result<(), JournalError> {
         let Some(hold) = &self.hold else { return Ok(()) };
         if let Err(error) = records::publish(&hold.ssh, &self.host, &self.release).await {
-            self.warn(&format!("the record of release {} is not on the target: {error}", self.release.id))
+            self.warn(&format!("could not record release {} on the target: {error}", self.release.id))
                 .await?;
         }
         Ok(())
@@ -222,7 +222,7 @@ impl Runner {
         };
         match written {
             Ok(()) => Ok(()),
-            Err(error) => self.warn(&format!("the record of release {} is behind: {error}", live.id)).await,
+            Err(error) => self.warn(&format!("could not record release {} as live: {error}", live.id)).await,
         }
     }
 
@@ -230,8 +230,7 @@ impl Runner {
     pub(super) async fn withdraw_intent(&self) -> Result<(), JournalError> {
         let Some(hold) = &self.hold else { return Ok(()) };
         if let Err(error) = records::forget_intent(&hold.ssh, &self.host, &self.job.service).await {
-            self.warn(&format!("that the start is over could not be recorded on the target: {error}"))
-                .await?;
+            self.warn(&format!("could not record on the target that the start is over: {error}")).await?;
         }
         Ok(())
     }

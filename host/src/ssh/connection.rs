@@ -167,8 +167,8 @@ impl Connection {
         if room < MOST_SESSIONS {
             tracing::warn!(
                 server = %self.target,
-                "the server's MaxSessions allows {room} sessions on a connection, so that {} of the jobs run at \
-                 the same time; raise it to {MOST_SESSIONS} or more in its sshd_config",
+                "the server's MaxSessions allows {room} sessions on a connection, so that at most {} jobs \
+                 run at the same time; raise it to {MOST_SESSIONS} or more in its sshd_config",
                 shares.commands
             );
         }
@@ -246,7 +246,7 @@ impl Connection {
                     self.places.learn(left);
                     tracing::warn!(
                         server = %self.target,
-                        "the server has room for fewer sessions than it had; commands have {left} now"
+                        "the server allows fewer sessions than before; {left} are left for commands"
                     );
                 }
             }

@@ -98,22 +98,22 @@ impl StepFailure {
     fn next(&self, plugin: &str) -> String {
         match self {
             Self::Reported(error) => error.next.clone(),
-            Self::Trapped { .. } => format!("mend the plugin `{plugin}`; its whole output is in the step's log"),
+            Self::Trapped { .. } => format!("fix the plugin `{plugin}`; its whole output is in the step's log"),
             Self::TimedOut { .. } => {
-                format!("give the step more time in the pipeline, or mend the plugin `{plugin}`")
+                format!("give the step more time in the pipeline, or fix the plugin `{plugin}`")
             }
             Self::TimedOutIn { .. } => {
                 "see in the step's calls what the target was doing, or give the step more time in the pipeline"
                     .into()
             }
             Self::OutOfMemory { .. } => {
-                format!("give the step more memory in the pipeline, or mend the plugin `{plugin}`")
+                format!("give the step more memory in the pipeline, or fix the plugin `{plugin}`")
             }
             Self::Cancelled => "deploy again when you want it".into(),
             Self::Unrecorded(_) => "make room on the deployer's disk, and restart it".into(),
             Self::Missing => format!("take the plugin `{plugin}` out of this phase, or use a build that has it"),
             Self::Incompatible(_) => format!("rebuild the plugin `{plugin}` against this host's contract"),
-            Self::Lied(_) => format!("mend the plugin `{plugin}`"),
+            Self::Lied(_) => format!("fix the plugin `{plugin}`"),
             Self::Exceeded(_) => format!("fix the plugin `{plugin}`: it says or asks for more than a plugin may"),
             Self::Unready(_) => "check the service's folder, on the deployer's machine".into(),
         }

@@ -113,13 +113,13 @@ fn built(client: &Client, artifact: &Artifact) -> Result<Image, Error> {
         (Some(image), None) => {
             client.change(["tag", &image.id, tag]).checked(
                 &format!("give the image {} its tag {tag} again", image.id),
-                "see what Docker says",
+                "see that Docker runs on the server",
             )?;
             Ok(image)
         }
         (None, Some(other)) => Err(Error::target(
             format!("find the image {tag}"),
-            format!("it is {}, and the build made {}", other.id, artifact.digest),
+            format!("the tag leads to {} now, and the build made {}", other.id, artifact.digest),
             "deploy again: somebody gave the tag to another image",
         )),
         (None, None) => Err(Error::target(

@@ -207,7 +207,7 @@ fn builds_on_itself(image: &str, tag: &str, latest: &Latest, moved: bool) -> Opt
                 "the Dockerfile names the image `{image}`, and `{tag}` is an image of this service's own"
             ),
             format!(
-                "give the tag back to the original: docker rmi {tag}; then docker pull {tag}, or docker tag"
+                "give the tag back to the original: docker rmi {tag}; then pull the original, or tag it again"
             ),
         )),
         Latest::Absent | Latest::Somebodys(_) => None,

@@ -179,16 +179,16 @@ impl Facts {
                         check,
                         format!("it belongs to {owner}, and systemd would give all that is in it to {user}"),
                         format!(
-                            "if it is the service's: chown -R {user} {path} (after: useradd --system --home-dir \
-                             {path} {user}, where there is no such user); otherwise move it away, or give the \
-                             service another name"
+                            "if it is the service's: chown -R {user} {path} (if there is no such user, make \
+                             it first: useradd --system --home-dir {path} {user}); otherwise move it away, \
+                             or give the service another name"
                         ),
                     )
                 })
             }
             State::Other => Some(Finding::failed(
                 check,
-                "there is something that is not a folder",
+                "what is there is not a folder",
                 format!("move it away: mv {path} OTHER-PLACE"),
             )),
         }

@@ -58,15 +58,15 @@ pub fn findings(deployment: &Deployment, owner: &Owner) -> Result<Vec<Finding>, 
     let check = format!("the unit {unit} is this tool's to write");
     let mut findings = vec![match owner {
         Owner::Nobody => Finding::passed(check, "there is none yet"),
-        Owner::Us(_) => Finding::passed(check, "it has its mark"),
+        Owner::Us(_) => Finding::passed(check, "its file has this tool's mark"),
         Owner::Somebody { seen, next } => Finding::failed(check, seen, next),
     }];
     let laid = facts(&unit)?.drop_ins;
     if matches!(owner, Owner::Us(_)) && !laid.is_empty() {
         findings.push(Finding::warning(
             format!("nothing changes the unit {unit} from outside"),
-            format!("these settings are laid over it, and stay: {}", laid.join(", ")),
-            "remove them if they are not wanted; the setting `service_lines` does the same for each release",
+            format!("these files change its settings, and stay: {}", laid.join(", ")),
+            "remove them if they are not wanted; the setting `service_lines` adds lines to the unit itself",
         ));
     }
     Ok(findings)
@@ -144,7 +144,7 @@ fn decide(facts: &Facts, text: Option<&str>, unit: &str, service: &str, root: &s
     if let Some((path, to)) = facts.links.iter().find(|(path, _)| *path == own) {
         if to == "/dev/null" {
             let next = format!("systemctl unmask {unit}, or give the service another name");
-            return somebody(format!("{path} is masked: somebody does not want it to run"), next);
+            return somebody(format!("{path} is masked, so that systemd cannot start it"), next);
         }
         return somebody(format!("{path} is a link to {to}, which this tool did not make"), give_way);
     }
@@ -157,7 +157,7 @@ fn decide(facts: &Facts, text: Option<&str>, unit: &str, service: &str, root: &s
         };
         if !facts.loaded.is_empty() && facts.loaded != own {
             let next = format!("remove it if it is not needed, and run systemctl daemon-reload; {give_way}");
-            return somebody(format!("systemd has {unit} from {}, not from {own}", facts.loaded), next);
+            return somebody(format!("systemd has loaded {unit} from {}, not {own}", facts.loaded), next);
         }
         return Owner::Us(user);
     }

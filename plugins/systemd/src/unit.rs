@@ -208,7 +208,7 @@ fn log(unit: &str, since: &str) -> Vec<String> {
 const ALIVE: &str = r#"
 case "$(systemctl show --property=Description --value "$1")" in
   *", release $2") ;;
-  *) printf '%s is not of release %s now\n' "$1" "$2"; exit 1 ;;
+  *) printf '%s does not run release %s now\n' "$1" "$2"; exit 1 ;;
 esac
 state=$(systemctl show --property=ActiveState,SubState,Result,ExecMainStatus,NRestarts "$1") || exit 1
 case "$state" in
