@@ -8,7 +8,7 @@ use super::limits;
 mod tests;
 
 /// What the host itself keeps in a service's folder. Nobody else writes there.
-const HOSTS_OWN: [&str; 6] = ["lock", "generation", "records", "live.json", "current", "env"];
+const HOSTS_OWN: [&str; 7] = ["lock", "generation", "records", "intent.json", "live.json", "current", "env"];
 /// The environments' folder in a service's folder.
 const ENVIRONMENTS: &str = "env";
 /// The link to the live release: what comes after it is in a release's files.

@@ -61,7 +61,11 @@ impl Supervisor {
         if !job.state.is_over() && job.state != JobState::Pending && !self.host.serves(&job.target) {
             return Err(submission::other_target(&self.host, &job));
         }
+        // One that is being recorded or taken up is given its place first.
+        let accepting = self.accepting.lock().await;
+        let job = self.known(id).await.unwrap_or(job);
         let live = self.live_job(id);
+        let _accepting = live.is_none().then_some(accepting);
         let fate = match &live {
             Some(live) => live.fate().await,
             None => Fate::Open,

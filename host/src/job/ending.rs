@@ -6,7 +6,7 @@ use super::host::Host;
 use super::registering;
 use super::runner::{Runner, Stop};
 use super::state::{Aftermath, JobEvent, JobState, Phase, PhaseStatus};
-use crate::journal::{Failure, Fault, JobKind, JobRecord, JournalError, Standing, now};
+use crate::journal::{Failure, Fault, JobKind, JobRecord, JournalError, PhaseUpdate, Standing, now};
 
 /// A job that could not even be prepared has touched nothing, unless an earlier run had.
 pub(super) async fn end_unstarted(
@@ -18,13 +18,22 @@ pub(super) async fn end_unstarted(
         job.state,
         JobState::Pending | JobState::Running(Phase::Validation | Phase::Transfer | Phase::Build)
     );
-    let aftermath = match &job.previous {
-        Some(previous) if touched => Aftermath::NotRestored(previous.id.clone()),
-        _ => Aftermath::Untouched,
-    };
-    job.state = JobState::Failed(aftermath);
-    job.error = Some(failure);
     job.completed_at = Some(now());
+    if job.state == JobState::Running(Phase::Register) {
+        // Its release is verified and live, and only registering it failed.
+        let mut update = PhaseUpdate::new(Phase::Register, PhaseStatus::Failed);
+        update.completed_at = job.completed_at;
+        update.error = Some(failure);
+        host.journal.set_phase(&job.id, &update).await?;
+        job.state = JobState::Completed;
+        return host.journal.set_state(&job).await;
+    }
+    job.state = JobState::Failed(match &job.previous {
+        Some(previous) if touched => Aftermath::NotRestored(previous.id.clone()),
+        None if touched => Aftermath::LeftBehind { because: failure.seen.clone() },
+        Some(_) | None => Aftermath::Untouched,
+    });
+    job.error = Some(failure);
     host.journal.set_state(&job).await
 }
 

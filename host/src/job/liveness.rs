@@ -7,7 +7,7 @@ use super::flow;
 use super::looking::Traced;
 use super::outcome::Life;
 use super::recorder::JournalRecorder;
-use super::runner::Runner;
+use super::runner::{Runner, Stop};
 use super::state::Phase;
 use super::step::granted;
 use crate::capability::{self, Liveness, Redactor, Started, StepContext};
@@ -21,7 +21,15 @@ impl Runner {
     }
 
     /// Whether the instance that ran before this job lives.
-    pub(super) async fn life_of_previous(&self) -> Life {
+    pub(super) async fn life_of_previous(&mut self) -> Life {
+        // What it says may have values that only the target has.
+        match self.know_environments().await {
+            Ok(()) => {}
+            Err(Stop::Failed { failure, .. }) => return Life::Unseen(failure.seen),
+            Err(Stop::Cancelled | Stop::TakenOver(_) | Stop::Journal(_)) => {
+                return Life::Unseen("the job was cut off".into());
+            }
+        }
         let Some(instance) = self.previous_instance() else {
             return Life::Unseen("how to tell is not on record".into());
         };

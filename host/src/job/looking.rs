@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::flow;
 use super::host::Host;
 use super::promise::{self, Availability, Because, Candidate, NoRollback, OnTarget};
+use super::redaction;
 use super::state::Phase;
 use super::step::granted;
 use crate::capability::{
@@ -113,6 +114,13 @@ async fn ask(host: &Host, plugins: &Snapshot, release: &ReleaseRecord, plan: &Pl
     if seen.artifact.is_err() && before.lost_by(host.ssh.standing().await) {
         return Availability::Unchecked("the connection to the target was lost meanwhile".into());
     }
+    let artifact = match seen.artifact {
+        Ok(found) => Ok(found),
+        Err(said) => Err(redaction::shown(host, release, plan, said)
+            .await
+            .unwrap_or_else(|| "its plugin could not look at it".into())),
+    };
+    let seen = OnTarget { artifact, ..seen };
     promise::lacks_there(release, &layout, &seen).map_or(Availability::Available, Availability::Unavailable)
 }
 
@@ -158,7 +166,7 @@ fn context(host: &Host, service: &str, planned: &PlannedStep, plugin: Arc<Plugin
             memory_bytes: u64::from(planned.memory_mib) << 20,
             timeout: planned.timeout.min(LIMIT),
         },
-        // No value is at hand, and no text of what the plugin sees is recorded.
+        // No value is at hand. What the plugin says is redacted before it is shown, and nothing is recorded.
         redactor: Redactor::default(),
         service_dir: None,
         ssh: host.ssh.clone(),

@@ -136,11 +136,16 @@ impl Runner {
         Ok(details)
     }
 
-    /// Probes the new instance. When it is what callers need, that is the point of no return: it is made the
-    /// one, and nothing later takes it down.
-    pub(in crate::job) async fn verify(&mut self) -> Result<Value, Stop> {
+    /// Probes the new instance.
+    pub(in crate::job) async fn probe(&mut self) -> Result<Value, Stop> {
         let instance: Instance = self.made(self.release.instance.as_ref(), "instance")?;
-        let mut details = self.verdicts("verify", &instance, None).await?;
+        self.verdicts("verify", &instance, None).await
+    }
+
+    /// The instance is what callers need, and that is the point of no return: it is made the one, and nothing later
+    /// takes it down.
+    pub(in crate::job) async fn make_live(&mut self, mut details: Value) -> Result<Value, Stop> {
+        let instance: Instance = self.made(self.release.instance.as_ref(), "instance")?;
         // Whoever cancels it from here on is told that it is too late.
         if !self.live.settle().await {
             return Err(Stop::Cancelled);

@@ -99,11 +99,11 @@ impl Runner {
     }
 
     /// What runs after a job that failed in Start before it called anything that could have touched it.
-    pub(super) async fn untouched(&self) -> Aftermath {
-        let previous = self.job.previous.as_ref();
+    pub(super) async fn untouched(&mut self) -> Aftermath {
+        let previous = self.job.previous.as_ref().map(|previous| previous.id.clone());
         match (previous, self.previous_instance()) {
             (Some(previous), Some(_)) => match self.life_of_previous().await {
-                Life::Lives => Aftermath::StillRuns(previous.id.clone()),
+                Life::Lives => Aftermath::StillRuns(previous),
                 Life::Dead(_) | Life::Unseen(_) => Aftermath::Untouched,
             },
             (Some(_) | None, _) => Aftermath::Untouched,

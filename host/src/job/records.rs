@@ -37,6 +37,14 @@ pub(super) struct Intent {
     pub previous: Option<ReleaseRecord>,
 }
 
+impl Intent {
+    /// Whether its releases are names and not paths: what it says is done below the service's folder.
+    fn is_in_its_place(&self) -> bool {
+        let releases = self.previous.iter().chain([&self.release]);
+        releases.into_iter().all(|release| !release.id.contains('/') && !release.id.starts_with('.'))
+    }
+}
+
 /// What is seen of a service on its target.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Seen {
@@ -74,7 +82,7 @@ done
 pub(super) async fn look(host: &Host, service: &str) -> Result<Seen, SshError> {
     let root = flow::layout(&host.root, service, "").root;
     let command = RemoteCommand::new(["sh", "-c", LOOK, "look", &root]).timeout(LIMIT);
-    let output = host.ssh.run(&command, &mut ()).await?;
+    let output = host.ssh.ask(&command).await?;
     if output.exit != Exit::Code(0) {
         return Err(SshError::Remote {
             doing: "looking at",
@@ -269,7 +277,7 @@ pub(super) async fn forget_intent(ssh: &Ssh, host: &Host, service: &str) -> Resu
 /// What was being started last, if that was not settled.
 pub(super) async fn intent(host: &Host, service: &str) -> Result<Option<Intent>, SshError> {
     match host.ssh.read_file(&intent_path(host, service), LARGEST_RECORD).await {
-        Ok(content) => Ok(serde_json::from_slice(&content).ok()),
+        Ok(content) => Ok(serde_json::from_slice(&content).ok().filter(Intent::is_in_its_place)),
         Err(SshError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }

@@ -15,7 +15,7 @@ use super::host::Host;
 use super::runner::{Runner, Stop, fail};
 use super::state::Phase;
 use crate::capability::{EnvironmentSource, Hidden, Redactor, Registry, Secret, placed};
-use crate::journal::{Failure, Fault, JobRecord, PhaseUpdate, Variable};
+use crate::journal::{Failure, Fault, JobRecord, PhaseUpdate, ReleaseRecord, Variable};
 use crate::pipeline::Plan;
 use crate::ssh::SshError;
 use crate::stage::{Artifact, Files, Finding, Instance, Probe, Registration, Verdict};
@@ -70,7 +70,7 @@ impl Runner {
         let before = self.host.ssh.standing().await;
         let mut found = self.redactor.hidden().to_vec();
         for Unread { release, names, path } in unread {
-            let (values, problem) = self.read_environment(&path).await;
+            let (values, problem) = environment_at(&self.host, &path).await;
             if let Some(problem) = &problem
                 && before.lost_by(self.host.ssh.standing().await)
                 && self.job.state.phase().is_some_and(|phase| phase != Phase::Register)
@@ -102,7 +102,7 @@ impl Runner {
             EnvironmentSource::OnTarget => Some(&self.release),
         };
         let previous = self.job.previous.as_ref().filter(|previous| previous.id != self.release.id);
-        let releases = own.into_iter().chain(previous);
+        let releases = own.into_iter().chain(previous).chain(&self.met);
         let unread = releases
             .filter(|release| !release.environment.is_empty() && !self.revealed.contains(&release.id));
         let unread = unread.map(|release| {
@@ -119,29 +119,6 @@ impl Runner {
             }
         });
         unread.filter(|unread| !unread.names.is_empty()).collect()
-    }
-
-    /// What stands in a release's environment file, and in the one beside it that has the values of several lines.
-    async fn read_environment(&self, path: &str) -> (BTreeMap<String, Secret>, Option<String>) {
-        let read = |path: String| async move {
-            let reading = self.host.ssh.read_file(&path, LARGEST);
-            match tokio::time::timeout(LIMIT, reading).await {
-                Ok(Ok(content)) => Ok(placed(&String::from_utf8_lossy(&content))),
-                Ok(Err(SshError::NotFound { .. })) => Ok(BTreeMap::new()),
-                Ok(Err(error)) => Err(error.problem()),
-                Err(_) => Err(format!("it was not read within {LIMIT:?}")),
-            }
-        };
-        let (one_line, others) = tokio::join!(read(path.to_owned()), read(format!("{path}.multiline")));
-        let mut values = BTreeMap::new();
-        let mut problem = None;
-        for read in [one_line, others] {
-            match read {
-                Ok(found) => values.extend(found),
-                Err(unreadable) => problem = Some(unreadable),
-            }
-        }
-        (values, problem)
     }
 
     /// A failure as it is recorded, said and handed on.
@@ -179,6 +156,44 @@ fn redacted_failure(redactor: &Redactor, failure: Failure) -> Failure {
         next: redactor.redact_string(failure.next),
         ..failure
     }
+}
+
+/// What a plugin said of a release outside any job, without the values of its environment; none when these cannot be
+/// read, for then nobody knows what must not be shown.
+pub(super) async fn shown(host: &Host, release: &ReleaseRecord, plan: &Plan, said: String) -> Option<String> {
+    let secret = release.environment.iter().filter(|variable| !plan.public.contains(&variable.name));
+    let secret: Vec<&str> = secret.map(|variable| variable.name.as_str()).collect();
+    let path = flow::layout(&host.root, &release.service, &release.id).environment;
+    let (values, _) =
+        if secret.is_empty() { (BTreeMap::new(), None) } else { environment_at(host, &path).await };
+    if !secret.iter().all(|name| values.contains_key(*name)) {
+        return None;
+    }
+    let redactor = Redactor::make(hidden(&values, |name| plan.public.contains(name)), vec![]).await;
+    Some(redactor.apart(said.len(), move |redactor| redactor.redact_string(said)).await)
+}
+
+/// What stands in a release's environment file, and in the one beside it that has the values of several lines.
+async fn environment_at(host: &Host, path: &str) -> (BTreeMap<String, Secret>, Option<String>) {
+    let read = |path: String| async move {
+        let reading = host.ssh.read_file(&path, LARGEST);
+        match tokio::time::timeout(LIMIT, reading).await {
+            Ok(Ok(content)) => Ok(placed(&String::from_utf8_lossy(&content))),
+            Ok(Err(SshError::NotFound { .. })) => Ok(BTreeMap::new()),
+            Ok(Err(error)) => Err(error.problem()),
+            Err(_) => Err(format!("it was not read within {LIMIT:?}")),
+        }
+    };
+    let (one_line, others) = tokio::join!(read(path.to_owned()), read(format!("{path}.multiline")));
+    let mut values = BTreeMap::new();
+    let mut problem = None;
+    for read in [one_line, others] {
+        match read {
+            Ok(found) => values.extend(found),
+            Err(unreadable) => problem = Some(unreadable),
+        }
+    }
+    (values, problem)
 }
 
 fn hidden(values: &BTreeMap<String, Secret>, is_public: impl Fn(&str) -> bool) -> Vec<Hidden> {

@@ -176,6 +176,7 @@ impl Runner {
         planned: &PlannedStep,
         artifact: &Artifact,
     ) -> Result<(), Stop> {
+        self.met.push(release.clone());
         let mut deployment = self.deployment(planned);
         deployment.method = release.method.clone();
         deployment.release = release.id.clone();

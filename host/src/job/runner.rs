@@ -47,6 +47,10 @@ pub(super) struct Runner {
     pub redactor: Redactor,
     /// The releases whose environments were read from the target for it.
     pub revealed: BTreeSet<String>,
+    /// Releases of earlier jobs that this one has to do with, beside the one that ran before.
+    pub met: Vec<ReleaseRecord>,
+    /// What another deployer left half done is being settled: like bringing back what ran before, it is not cut off.
+    pub settling: bool,
     pub release: ReleaseRecord,
     /// The service's folder, as it was when the job was accepted; or why it is not.
     pub folder: Result<ServiceFolder, FolderError>,
@@ -184,6 +188,8 @@ impl Runner {
             environment,
             redactor,
             revealed: BTreeSet::new(),
+            met: Vec::new(),
+            settling: false,
             release,
             folder,
             seen: None,
@@ -256,6 +262,12 @@ impl Runner {
 
     /// Runs a phase within its own limit of time and the job's.
     pub(super) async fn limited(&mut self, phase: Phase, deadline: Instant) -> Result<Value, Stop> {
+        self.needs_folder(phase)?;
+        // Before the clock begins: a lease of another deployer may have to end, and what that one left half done be
+        // settled. Nothing after Verify changes the target.
+        if phase != Phase::Register {
+            Box::pin(self.hold()).await?;
+        }
         let own = Instant::now() + self.plan.phase_timeout(phase);
         // Past the point of no return, only the phase's own limit counts: a slow registry is no reason to
         // call a healthy deployment failed.
@@ -266,28 +278,27 @@ impl Runner {
             ("phase", self.plan.phase_timeout(phase))
         };
         let work = async {
-            self.needs_folder(phase)?;
-            // Nothing after Verify changes the target.
-            if phase != Phase::Register {
-                self.hold().await?;
-            }
             match phase {
                 Phase::Validation => self.validation().await,
                 Phase::Transfer => self.transfer().await,
                 Phase::Build => self.build().await,
                 Phase::StartService => self.start().await,
-                Phase::VerifyHealth => self.verify().await,
+                Phase::VerifyHealth => self.probe().await,
                 Phase::Register => self.register().await,
             }
         };
-        match tokio::time::timeout_at(until, Box::pin(work)).await {
-            Ok(end) => end,
-            Err(_) => Err(fail(
+        let Ok(end) = tokio::time::timeout_at(until, Box::pin(work)).await else {
+            return Err(fail(
                 Fault::Target,
                 &format!("finish {phase} in time"),
                 &format!("the {}'s limit of {:?} is over", whose.0, whose.1),
                 "see the log for what took so long, or raise the limit under [timeouts] in the pipeline",
-            )),
+            ));
+        };
+        match phase {
+            // Nothing takes a verified release down, a limit of time as little as anything else.
+            Phase::VerifyHealth => Box::pin(self.make_live(end?)).await,
+            Phase::Validation | Phase::Transfer | Phase::Build | Phase::StartService | Phase::Register => end,
         }
     }
 

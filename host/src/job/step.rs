@@ -258,8 +258,9 @@ impl Runner {
         }
     }
 
+    /// Whether what ran before is being brought back, cancelled or not.
     pub(in crate::job) fn unwinding(&self) -> bool {
-        matches!(self.job.state, JobState::Unwinding(_))
+        self.settling || matches!(self.job.state, JobState::Unwinding(_))
     }
 
     /// `current` points at the live release, and changes in one step.

@@ -38,7 +38,7 @@ pub struct Supervisor {
     queues: Mutex<HashMap<String, mpsc::UnboundedSender<JobRecord>>>,
     pub(super) workers: Mutex<JoinSet<()>>,
     /// Held from a job's record to its place in the queue: so jobs run in the order of their acceptance.
-    accepting: tokio::sync::Mutex<()>,
+    pub(super) accepting: tokio::sync::Mutex<()>,
     /// Held to read by what was asked for and has to come to its end.
     asked: Arc<RwLock<()>>,
     stopping: CancellationToken,

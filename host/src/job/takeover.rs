@@ -111,7 +111,12 @@ impl Runner {
         let outcome = match planned {
             // What it says is said in the phase that this job is in.
             Some(planned) => {
-                self.take_away(intent, &PlannedStep { phase: Phase::Validation, ..planned }).await
+                self.met.extend(previous.cloned().into_iter().chain([intent.release.clone()]));
+                self.settling = true;
+                let taken =
+                    self.take_away(intent, &PlannedStep { phase: Phase::Validation, ..planned }).await;
+                self.settling = false;
+                taken
             }
             None => Err(fail(
                 Fault::Host,

@@ -33,6 +33,11 @@ impl Ssh {
         self.run_in(Lane::Command, command, watch).await
     }
 
+    /// As `run`, for a short command that only reads: it does not wait for those that take as long as a build does.
+    pub async fn ask(&self, command: &RemoteCommand) -> Result<Output, SshError> {
+        self.run_in(Lane::Aside, command, &mut ()).await
+    }
+
     /// As `run`, in a channel that is kept for this.
     pub(super) async fn run_in(
         &self,
