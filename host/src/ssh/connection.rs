@@ -191,12 +191,16 @@ impl Connection {
             return Err(self.refused(&reason));
         }
         let count = room.len();
-        futures::future::join_all(room.into_iter().map(|channel| async move {
-            let (mut read, write) = channel.split();
-            close(&mut read, &write).await;
-        }))
-        .await;
-        Ok(count)
+        for channel in &room {
+            channel.close().await.map_err(|_| self.lost("the opening of a channel"))?;
+        }
+        // The library tells nobody of the server's word that a channel is closed which was closed here. The server
+        // answers in order: what it says to a question after that means that it has read them all.
+        let answered = timeout(CHANNEL_LIMIT, self.handle.send_ping()).await;
+        answered.is_ok_and(|asked| asked.is_ok()).then_some(count).ok_or_else(|| {
+            self.give_up();
+            self.lost("the opening of a channel")
+        })
     }
 
     async fn open_session(

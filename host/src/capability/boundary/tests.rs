@@ -43,7 +43,16 @@ fn what_is_written_stays_in_the_services_folder() {
     ] {
         check(&none, path, outside);
     }
-    for own in ["lock", "lock.running", "generation", "records", "records/1.json", "live.json", "intent.json", "current"] {
+    for own in [
+        "lock",
+        "lock.running",
+        "generation",
+        "records",
+        "records/1.json",
+        "live.json",
+        "intent.json",
+        "current",
+    ] {
         check(&none, &format!("/opt/fpai/services/one/{own}"), Err(HostsOwn));
         check(&grants(&["target.write:/"]), &format!("/opt/fpai/services/two//{own}"), Err(HostsOwn));
     }

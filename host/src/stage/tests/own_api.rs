@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::fixture::{Remembered, context, deployment, granted, stage};
-use crate::capability::{Grant, HttpClient, Login, Registry, Secret};
+use crate::capability::{Grant, Hidden, HttpClient, Login, Redactor, Registry, Secret};
 use crate::demo::sshd::Sshd;
 use crate::http::ledger::Ledger;
 use crate::http::{self, App};
@@ -134,8 +134,12 @@ async fn the_registrys_credentials_stay_below_its_base() {
     let registry = mirror().await;
     let recorder = Remembered::new();
     let login = Login { user: "ann".into(), password: Secret::new("pass:word") };
+    let given = Registry { url: format!("http://{registry}/api"), token: None, login: Some(login) };
+    let hidden = given.secrets().into_iter();
+    let hidden = hidden.map(|(label, secret)| Hidden::registry(label, Secret::new(secret))).collect();
     let step = StepContext {
-        registry: Some(Registry { url: format!("http://{registry}/api"), token: None, login: Some(login) }),
+        registry: Some(given),
+        redactor: Redactor::new(hidden, vec![]),
         ..granted(context(&recorder).await, &Grant::ALL)
     };
     let told = asked(&step, "GET registry /droplets?a=b\nauthorization: Basic forged").await;
