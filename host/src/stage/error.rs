@@ -208,7 +208,7 @@ mod tests {
         let error = StepError { plugin: "smoke".into(), function: "verify", failure };
         assert_eq!(
             error.to_string(),
-            "`verify` of the plugin `smoke` broke off: unreachable; it said last:\npanicked at x.rs; mend the \
+            "`verify` of the plugin `smoke` broke off: unreachable; it said last:\npanicked at x.rs; fix the \
              plugin `smoke`; its whole output is in the step's log"
         );
     }
