@@ -26,9 +26,9 @@ async fn releases(program: &Program, service: &str) -> Vec<(String, String)> {
     releases.map(|release| (text(&release["release"]), text(&release["standing"]))).collect()
 }
 
-/// The names in the service's folder that have a release's id in them.
+/// The names in the service's folder that have a release's id in them, beside what is on record.
 fn traces(target: &Target, service: &str, release: &str) -> String {
-    target.shell(&format!("find /opt/fpai/services/{service} -name '*{release}*' -not -path '*/manifests/*'"))
+    target.shell(&format!("find /opt/fpai/services/{service} -name '*{release}*' -not -path '*/manifests/*' -not -path '*/records/*'"))
 }
 
 fn pair(release: &str, standing: &str) -> (String, String) {

@@ -37,7 +37,7 @@ async fn a_release_that_cannot_be_probed_is_said_to_run() {
     let outcome = failed.0["outcome"].as_str().unwrap();
     let expect = format!("release {} is running, but its checks fail: ", first.release());
     assert!(outcome.starts_with(&expect), "{outcome}");
-    assert!(failed.0["failure"]["next"].as_str().unwrap().contains("it runs"), "{:#}", failed.0);
+    assert!(failed.0["failure"]["next"].as_str().unwrap().contains("why the checks of"), "{:#}", failed.0);
     assert!(service.text("/health").await.contains("\"0\""), "it answers");
     clean(&target, name, target.port(48));
 }
