@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use super::flow;
 use super::lease::Hold;
+use super::looking;
 use super::reconcile;
 use super::records;
 use super::retention::{self, Surplus};
 use super::runner::{Runner, Stop};
 use super::state::Phase;
 use crate::journal::{JobKind, JournalError, Left, ReleaseRecord, Removed, Standing, now};
-use crate::pipeline::{Plan, PlannedStep};
+use crate::pipeline::PlannedStep;
 use crate::stage::Artifact;
 
 /// The job ends no later than this because of what it removes. The rest goes after the next deployment.
@@ -152,11 +153,7 @@ impl Runner {
     /// The turn that the plugin which built a release has with its artifact, by the plan that it was built by;
     /// or why it can have none.
     async fn discarding(&self, release: &ReleaseRecord) -> Result<Result<PlannedStep, String>, Stop> {
-        let plan = match &release.plan {
-            Some(plan) => Some(plan.clone()),
-            None => self.host.journal.job(&release.job).await?.map(|origin| origin.plan),
-        };
-        let plan = plan.as_ref().and_then(flow::value::<Plan>);
+        let plan = looking::plan_of(&self.host, release).await?;
         let Some(planned) = plan.and_then(|plan| plan.steps(Phase::Build).next().cloned()) else {
             return Ok(Err("the journal has no plan that this version can read; remove it by hand".into()));
         };
