@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use deployer::job::state::{JobState, Phase, PhaseStatus};
 use deployer::journal::{
     Actor, AuditVerdict, CallStart, EventKind, JobKind, JobRecord, JobRequest, Journal, NewEvent, NewJob,
-    PhaseUpdate, ReleaseRecord, Sqlite, Standing, StepStart, Submitted, Variable, now,
+    PhaseUpdate, ReleaseRecord, ReleaseStatus, Sqlite, StepStart, Submitted, Variable, now,
 };
 use serde_json::{Value, json};
 
@@ -212,7 +212,7 @@ fn new_job(number: usize) -> NewJob {
         plan: plan(),
         created_at: now(),
         idempotency_key: Some(format!("key-{number}")),
-        sealed: Some(vec![0; 256]),
+        encrypted_environment: Some(vec![0; 256]),
         skipped: Vec::new(),
     }
 }
@@ -232,7 +232,7 @@ fn release(job: &JobRecord) -> ReleaseRecord {
         target: job.target.clone(),
         id: job.release.clone(),
         job: job.id.clone(),
-        standing: Standing::Candidate,
+        status: ReleaseStatus::Candidate,
         method: job.method.clone(),
         port: job.request.service_port,
         environment: job.request.environment.clone(),

@@ -13,7 +13,6 @@ mod problem;
 mod query;
 mod routes;
 mod seats;
-mod service;
 mod streams;
 pub mod types;
 mod validate;
@@ -33,16 +32,12 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::job::Deployments;
 use auth::Tokens;
 use bounds::Bounds;
 pub use guard::USER_HEADER;
 use seats::Seats;
-pub use service::{
-    Capabilities, CurrentJob, DeployRequest, Deployments, Environment, FieldProblem, Health, JobLimits,
-    Known, PluginSummary, Refusal, RefusedPlugin, ReleaseOnTarget, Trouble,
-};
 use streams::Streams;
-pub use validate::{is_variable_name, service_name_problem};
 
 /// How long answers that are under way may take once the server stops.
 const GRACE: Duration = Duration::from_secs(5);

@@ -15,15 +15,16 @@
 //!
 //! `state` says which states there are, `aftermath` what runs after a job that did not complete, `outcome` judges that
 //! by what was seen, `release` chooses what to go back to, `promise` says whether that can be done (`looking` asks),
-//! `reconcile` says where journal and target disagree, `retention` which releases are no longer kept, `flow` makes the
+//! `reconcile` says where journal and target disagree, `retention` which releases are no longer kept, `conversions` makes the
 //! contract's records of the journal's: these are pure.
 
 mod admission;
-mod aftermath;
 mod cancelling;
 mod condition;
+mod conversions;
+mod deployments;
 mod ending;
-mod flow;
+mod health;
 mod host;
 mod interruption;
 mod jobs;
@@ -41,12 +42,13 @@ mod reconnect;
 mod recorder;
 mod records;
 mod redaction;
+mod refusal;
 mod registering;
 pub mod release;
 mod removal;
+mod request;
 mod retention;
 mod runner;
-pub mod state;
 mod step;
 mod submission;
 mod supervisor;
@@ -54,7 +56,13 @@ mod takeover;
 mod unwind;
 
 pub use condition::Conditions;
+pub use deployments::{
+    Capabilities, CurrentJob, Deployments, JobLimits, PluginSummary, RefusedPlugin, ReleaseOnTarget,
+};
+pub use health::{Health, Trouble};
 pub use host::Host;
 pub use jobs::Jobs;
+pub use refusal::Refusal;
 pub use release::ReleaseIds;
+pub use request::{DeployRequest, Environment, FieldProblem, Known};
 pub use supervisor::Supervisor;

@@ -5,7 +5,6 @@
 
 mod audit;
 mod observer;
-mod records;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -15,18 +14,16 @@ use jiff::Timestamp;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::ssh::RemoteProcess;
+use crate::model::{
+    Actor, CallRecord, CallStart, Event, Failure, JobRecord, NewEvent, NewJob, PhaseUpdate, Registration,
+    ReleaseRecord, RemoteProcess, Retention, StepRecord, StepStart, Submitted, Unregistered,
+};
 
 pub use audit::{
     AuditAction, AuditBreak, AuditEntry, AuditHead, AuditRecord, AuditVerdict, BreakReason, NoHead,
     UsedPlugin,
 };
 pub use observer::Observer;
-pub use records::{
-    Actor, CallRecord, CallStart, Event, EventKind, Failure, Fault, JobKind, JobRecord, JobRequest, Left,
-    NewEvent, NewJob, Origin, PhaseRecord, PhaseUpdate, Registration, ReleaseRecord, Removed, Retention,
-    Standing, StepRecord, StepStart, Submitted, Unregistered, Variable,
-};
 pub use sqlite::Sqlite;
 
 #[derive(Debug, Error)]
@@ -58,7 +55,7 @@ impl JournalError {
 /// The store of history. A trait, because a store that several hosts share will follow.
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// Records a new job with its six phases, its sealed environment and who asked for it, all or nothing. A
+    /// Records a new job with its six phases, its encrypted environment and who asked for it, all or nothing. A
     /// job that was submitted with the same idempotency key is given back instead.
     async fn submit(&self, job: &NewJob) -> Result<Submitted, JournalError>;
     /// The job that was submitted with an idempotency key.
@@ -77,7 +74,7 @@ pub trait Journal: Send + Sync {
     /// How many jobs there are by status.
     async fn counts(&self) -> Result<Vec<(String, u64)>, JournalError>;
 
-    /// Records a job's new state, and an event that says so. A state that is over erases what was sealed, and
+    /// Records a job's new state, and an event that says so. A state that is over erases the encrypted environment, and
     /// goes into the audit.
     async fn set_state(&self, job: &JobRecord) -> Result<(), JournalError>;
     /// Records who cancelled a job that is not over, if nobody had before.
@@ -127,8 +124,8 @@ pub trait Journal: Send + Sync {
     /// The releases of all services on a target, oldest first, without those that were removed.
     async fn releases_on(&self, target: &str) -> Result<Vec<ReleaseRecord>, JournalError>;
 
-    /// What was sealed for a job, if it is not over.
-    async fn sealed(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError>;
+    /// The encrypted environment of a job, if it is not over.
+    async fn encrypted_environment(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError>;
 
     /// Jobs on a target whose releases are to be registered in the background, oldest first.
     async fn unregistered(&self, target: &str) -> Result<Vec<Unregistered>, JournalError>;

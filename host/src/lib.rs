@@ -15,7 +15,7 @@ pub mod job;
 
 pub mod pipeline;
 
-pub mod stage;
+pub mod plugin;
 
 pub mod capability;
 
@@ -23,6 +23,10 @@ pub mod ssh;
 
 pub mod journal;
 
-pub mod seal;
+pub mod secret;
+
+pub mod contract;
+
+pub mod model;
 
 pub mod demo;

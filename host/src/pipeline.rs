@@ -3,11 +3,11 @@
 //! It owns the files in `pipelines/` and what may be wrong with them. It runs nothing.
 
 mod file;
+mod index;
 mod plan;
 mod problem;
-mod shelf;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Available, Keep, Plan, PlannedStep, load, needed};
+pub use plan::{Available, load, needed};
 pub use problem::{PipelineError, Problem};

@@ -13,16 +13,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::capability::http::HttpClientError;
-use crate::capability::{HttpClient, Registry, Secret};
+use crate::capability::{HttpClient, Registry};
 use crate::descriptors;
 use crate::http::auth::{self, Tokens};
 use crate::http::{self, App, ServeError};
 use crate::job::{Conditions, Host, Jobs, ReleaseIds, Supervisor};
 use crate::journal::{JournalError, Observer, Sqlite};
-use crate::seal::{Seal, SealError};
+use crate::plugin::{Catalog, Runtime, RuntimeError};
+use crate::secret::{Cipher, CipherError, Secret};
 use crate::settings::{Settings, SettingsError};
 use crate::ssh::{Credentials, Ssh, Target};
-use crate::stage::{Catalog, Stage, StageError};
 
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -46,9 +46,9 @@ pub enum StartError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
-    Seal(#[from] SealError),
+    Cipher(#[from] CipherError),
     #[error(transparent)]
-    Stage(#[from] StageError),
+    Runtime(#[from] RuntimeError),
     #[error(transparent)]
     Http(#[from] HttpClientError),
 }
@@ -83,13 +83,13 @@ impl Server {
         let address = listener.local_addr().map_err(ServeError::Socket)?;
         http::may_listen(address, tokens.is_some())?;
         let lock = own(&settings.data)?;
-        let stage = Stage::new(&settings.data.join("cache"))?;
+        let runtime = Runtime::new(&settings.data.join("cache"))?;
         let journal = Sqlite::open(&settings.data.join("journal.db")).await?.observed_by(observer);
         let host = Host {
             journal: Arc::new(journal),
-            seal: Seal::open(&settings.data.join("seal.key"))?,
-            catalog: Catalog::new(stage.clone(), &settings.plugins),
-            stage,
+            cipher: Cipher::open(&settings.data.join("seal.key"))?,
+            catalog: Catalog::new(runtime.clone(), &settings.plugins),
+            runtime,
             ssh: Ssh::new(
                 target,
                 Credentials { key: settings.key.clone(), known_hosts: settings.known_hosts.clone() },

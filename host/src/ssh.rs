@@ -32,7 +32,7 @@ use self::connection::Connection;
 use self::places::Places;
 use self::sftp::Sftp;
 
-pub use self::command::{Ended, Exit, Output, RemoteCommand, RemoteProcess, Stream, Watch, environment_text};
+pub use self::command::{Ended, Exit, Output, RemoteCommand, Stream, Watch, environment_text};
 pub use self::error::{Fault, KeyProblem, OfferedKey, RefusedKey, SshError};
 pub use self::lease::{Foreign, Generation, Holder, LEASE_TIME, Lease, LeaseRequest, Taken};
 pub use self::places::{Asked, Order, Place, Waiting};
@@ -56,18 +56,18 @@ pub struct HostKey {
 
 /// Which connection there was at a moment, and whether it lived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct ConnectionMark {
     made: u64,
     alive: bool,
 }
 
-impl Standing {
+impl ConnectionMark {
     pub fn is_alive(self) -> bool {
         self.alive
     }
 
     /// Whether the connection of this moment is gone by a later one. That none ever came about is no loss.
-    pub fn lost_by(self, later: Standing) -> bool {
+    pub fn lost_by(self, later: ConnectionMark) -> bool {
         let was_there = self.made > 0;
         was_there && (!later.alive || later.made != self.made)
     }
@@ -183,10 +183,10 @@ impl Ssh {
     }
 
     /// The connection that there is now, to find out later whether it was lost meanwhile.
-    pub async fn standing(&self) -> Standing {
+    pub async fn connection_mark(&self) -> ConnectionMark {
         let slot = self.inner.slot.lock().await;
         let alive = slot.connection.as_ref().is_some_and(|connection| connection.is_alive());
-        Standing { made: slot.made, alive }
+        ConnectionMark { made: slot.made, alive }
     }
 
     /// A stream to a port on the target's own loopback, for services that are not open to the

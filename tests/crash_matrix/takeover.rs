@@ -113,10 +113,7 @@ impl Two {
         }
         let lists = [self.list(&self.first).await, self.list(&self.second).await];
         let live = |list: &[(String, String)]| {
-            list.iter()
-                .filter(|(_, standing)| standing == "live")
-                .map(|(id, _)| id.clone())
-                .collect::<Vec<_>>()
+            list.iter().filter(|(_, status)| status == "live").map(|(id, _)| id.clone()).collect::<Vec<_>>()
         };
         if lists[0] != lists[1] || live(&lists[0]) != [served.release.clone()] {
             wrongs.push(format!("{served:?} serves, and the two list\n{:?}\n{:?}", lists[0], lists[1]));
@@ -128,7 +125,7 @@ impl Two {
         let (_, list) = program.get(&format!("/releases/{}", self.services[0].name)).await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let list = list.as_array().cloned().unwrap_or_default();
-        list.iter().map(|release| (text(&release["release"]), text(&release["standing"]))).collect()
+        list.iter().map(|release| (text(&release["release"]), text(&release["status"]))).collect()
     }
 }
 

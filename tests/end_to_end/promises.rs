@@ -86,7 +86,7 @@ impl Scene {
 
     async fn ways_back(&self) -> Vec<String> {
         let (_, list) = self.program.get(&format!("/releases/{}", self.service.name)).await;
-        let ways = list.as_array().unwrap().iter().filter(|one| one["is_way_back"] == true);
+        let ways = list.as_array().unwrap().iter().filter(|one| one["is_rollback_target"] == true);
         ways.map(|one| one["release"].as_str().unwrap().to_owned()).collect()
     }
 
@@ -393,7 +393,11 @@ async fn a_target_that_is_away_is_said_not_to_be_asked() {
     let (status, list) = program.get(&format!("/releases/{name}")).await;
     assert_eq!(status, 200, "{list:#}");
     let first = list.as_array().unwrap().iter().find(|one| one["release"] == releases[0].as_str()).unwrap();
-    assert_eq!((&first["unavailable"], &first["is_way_back"]), (&Value::Null, &json!(true)), "{list:#}");
+    assert_eq!(
+        (&first["unavailable"], &first["is_rollback_target"]),
+        (&Value::Null, &json!(true)),
+        "{list:#}"
+    );
     assert!(first["unchecked"].is_string(), "{list:#}");
     let output = program.command(&["rollback", name, "--dry-run"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

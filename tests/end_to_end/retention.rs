@@ -17,13 +17,13 @@ fn left(job: &Job) -> Vec<(&str, &str)> {
     left.map(|left| (left["release"].as_str().unwrap(), left["because"].as_str().unwrap())).collect()
 }
 
-/// A service's releases and their standings, newest first.
+/// A service's releases and their statuses, newest first.
 async fn releases(program: &Program, service: &str) -> Vec<(String, String)> {
     let (status, list) = program.get(&format!("/releases/{service}")).await;
     assert_eq!(status, 200, "{list:#}");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let releases = list.as_array().unwrap().iter();
-    releases.map(|release| (text(&release["release"]), text(&release["standing"]))).collect()
+    releases.map(|release| (text(&release["release"]), text(&release["status"]))).collect()
 }
 
 /// The names in the service's folder that have a release's id in them, beside what is on record.
@@ -31,8 +31,8 @@ fn traces(target: &Target, service: &str, release: &str) -> String {
     target.shell(&format!("find /opt/fpai/services/{service} -name '*{release}*' -not -path '*/manifests/*' -not -path '*/records/*'"))
 }
 
-fn pair(release: &str, standing: &str) -> (String, String) {
-    (release.into(), standing.into())
+fn pair(release: &str, status: &str) -> (String, String) {
+    (release.into(), status.into())
 }
 
 #[tokio::test]

@@ -42,13 +42,13 @@ impl Deployer {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// The releases' ids and standings, newest first.
+    /// The releases' ids and statuses, newest first.
     async fn list(&self) -> Vec<(String, String)> {
         let (status, list) = self.program.get(&format!("/releases/{}", self.service.name)).await;
         assert_eq!(status, 200, "{list:#}");
         let list = list.as_array().unwrap();
         assert!(list.iter().all(|release| release["target_asked"] == true), "{list:#?}");
-        list.iter().map(|release| (text(&release["release"]), text(&release["standing"]))).collect()
+        list.iter().map(|release| (text(&release["release"]), text(&release["status"]))).collect()
     }
 
     async fn serves(&self, version: &str) {
@@ -62,7 +62,7 @@ fn text(value: &Value) -> String {
 }
 
 fn pairs(of: &[(&Job, &str)]) -> Vec<(String, String)> {
-    of.iter().map(|(job, standing)| (job.release().to_owned(), (*standing).to_owned())).collect()
+    of.iter().map(|(job, status)| (job.release().to_owned(), (*status).to_owned())).collect()
 }
 
 fn root(name: &str) -> String {
@@ -80,8 +80,8 @@ fn recorded(target: &Target, name: &str) -> (String, Vec<(String, String)>) {
     let records = target.shell(&format!("for f in {}/records/*.json; do cat $f; echo; done", root(name)));
     let records = records.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut records: Vec<_> = records
-        .filter(|record| record["standing"] != "removed")
-        .map(|record| (text(&record["id"]), text(&record["standing"])))
+        .filter(|record| record["status"] != "removed")
+        .map(|record| (text(&record["id"]), text(&record["status"])))
         .collect();
     records.sort_by(|a, b| b.cmp(a));
     (current.trim_start_matches("releases/").to_owned(), records)
@@ -103,7 +103,7 @@ async fn agree(deployers: &[&Deployer], expect: &[(&Job, &str)], version: &str) 
     for deployer in deployers {
         assert_eq!(deployer.list().await, expect);
     }
-    let live = expect.iter().find(|(_, standing)| standing == "live").unwrap();
+    let live = expect.iter().find(|(_, status)| status == "live").unwrap();
     assert_eq!(recorded(&first.program.target, &first.service.name), (live.0.clone(), expect.clone()));
     first.serves(version).await;
 }

@@ -1,6 +1,6 @@
 //! What must hold once a job is over, whatever came in its way: on the target, and in the journal.
 
-use deployer::journal::{Journal, Sqlite, Standing};
+use deployer::journal::{Journal, ReleaseStatus, Sqlite};
 use serde_json::Value;
 
 use crate::{Job, Program, Service};
@@ -87,16 +87,16 @@ async fn recorded(program: &Program, service: &Service, job: &str, served: &Serv
     let file = program.folder.path().join("data/journal.db");
     let journal = Sqlite::open(&file).await.unwrap();
     let releases = journal.releases(&service.name, &program.target.address).await.unwrap();
-    let of = |standing| releases.iter().filter(move |release| release.standing == standing);
-    let live: Vec<&str> = of(Standing::Live).map(|release| release.id.as_str()).collect();
+    let of = |status| releases.iter().filter(move |release| release.status == status);
+    let live: Vec<&str> = of(ReleaseStatus::Live).map(|release| release.id.as_str()).collect();
     if live != [served.release.as_str()] {
         wrongs.push(format!("{live:?} are live in the journal, and {} serves", served.release));
     }
-    if let Some(candidate) = of(Standing::Candidate).next() {
+    if let Some(candidate) = of(ReleaseStatus::Candidate).next() {
         wrongs.push(format!("release {} is neither live nor retired nor bad", candidate.id));
     }
-    if journal.sealed(job).await.unwrap().is_some() {
-        wrongs.push("the environment is still sealed in the journal".into());
+    if journal.encrypted_environment(job).await.unwrap().is_some() {
+        wrongs.push("the environment is still encrypted in the journal".into());
     }
     if !journal.unfinished().await.unwrap().is_empty() {
         wrongs.push("a job is not over".into());

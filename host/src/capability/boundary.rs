@@ -1,8 +1,9 @@
 //! Where on the target a step's calls may reach, by the paths alone. Only decisions: links are resolved elsewhere, and
 //! what they lead to is asked about again.
 
-use super::grant::{Grant, Grants};
+use super::grant::Grants;
 use super::limits;
+use crate::model::Grant;
 
 #[cfg(test)]
 mod tests;

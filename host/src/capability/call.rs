@@ -15,9 +15,9 @@ use super::limits;
 use super::log::LogQueue;
 use super::reach::Resolved;
 use super::record::{Amount, CallEnded, Effect, Intent, Level, RecordError, Source};
-use super::redact::Redactor;
 use super::stop::{Stop, StopCause};
-use crate::stage::{Error, Fault};
+use crate::contract::{Error, Fault};
+use crate::secret::Redactor;
 
 /// How much of what a call said is kept in its record.
 const TAIL: usize = 4096;
@@ -163,14 +163,14 @@ impl Step {
             return Err(wasmtime::Error::new(Exceeded(many)));
         }
         let granted = context.grants.allow(call).map_err(|missing| {
-            refusal(&context.plugin.name, &context.grants, &context.pipeline_file, call, missing)
+            refusal(&context.plugin, &context.grants, &context.pipeline_file, call, missing)
         });
         if let Err(error) = granted.and(checked) {
             self.record_refusal(call, effect, arguments, &error).await?;
             return Ok(Err(error));
         }
         if context.only_reads && effect == Effect::Changes {
-            return Ok(Err(only_reads(&context.plugin.name, call)));
+            return Ok(Err(only_reads(&context.plugin, call)));
         }
         if let Some(cause) = self.stop.cause() {
             return Ok(Err(stopped(call, &cause)));

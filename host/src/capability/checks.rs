@@ -1,8 +1,8 @@
 //! What can be said of a call's arguments by themselves: paths that mean one thing, and sizes. Pure.
 
 use super::limits;
-use crate::stage::bindings::deployer::pipeline::target::{Command, Content, Entry};
-use crate::stage::{Error, Fault};
+use crate::contract::bindings::deployer::pipeline::target::{Command, Content, Entry};
+use crate::contract::{Error, Fault};
 
 /// Paths mean the same whoever reads them: from the root, and straight on.
 pub(super) fn checked_path(path: &str) -> Result<(), Error> {
@@ -106,7 +106,7 @@ fn unfit(attempted: String, seen: String, next: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::bindings::deployer::pipeline::target::{Echo, Effect, File};
+    use crate::contract::bindings::deployer::pipeline::target::{Echo, Effect, File};
 
     #[test]
     fn paths_are_absolute_and_straight() {

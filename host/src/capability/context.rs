@@ -7,20 +7,20 @@ use base64::Engine;
 use tokio_util::sync::CancellationToken;
 
 use super::boundary::Boundary;
-use super::environment::{EnvironmentSource, Secret};
+use super::environment::EnvironmentSource;
 use super::folder::ServiceFolder;
 use super::grant::Grants;
 use super::http::HttpClient;
 use super::instance::Started;
 use super::record::Recorder;
-use super::redact::Redactor;
+use crate::secret::{Redactor, Secret};
 use crate::ssh::Ssh;
-use crate::stage::Plugin;
 
 /// Cheap to clone: the same for all calls of a step.
 #[derive(Clone)]
 pub struct StepContext {
-    pub plugin: Arc<Plugin>,
+    /// The plugin that is called, for messages and the record.
+    pub plugin: String,
     pub grants: Grants,
     /// The pipeline's file as people write it, for messages: `pipelines/default.toml`.
     pub pipeline_file: String,

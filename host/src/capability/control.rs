@@ -2,7 +2,7 @@
 
 use super::call::Host;
 use super::record::Amount;
-use crate::stage::bindings::deployer::pipeline::{control, progress, types};
+use crate::contract::bindings::deployer::pipeline::{control, progress, types};
 
 impl control::Host for Host {
     async fn cancelled(&mut self) -> wasmtime::Result<bool> {

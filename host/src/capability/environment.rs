@@ -1,8 +1,8 @@
 //! Places the service's environment on the target. The values' only way is from the host's memory into a
 //! file at mode 0600; where they are kept until then is the journal's business.
 
+use crate::secret::Secret;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -13,34 +13,14 @@ use super::checks::checked_path;
 use super::grant::Call;
 use super::record::Effect;
 use super::target::ssh_error;
+use crate::contract::bindings::deployer::pipeline::environment::{self, Form};
+use crate::contract::{Error, Fault};
 use crate::ssh::{Kind, environment_text};
-use crate::stage::bindings::deployer::pipeline::environment::{self, Form};
-use crate::stage::{Error, Fault};
 
 /// The mode of an environment's file.
 const MODE: u32 = 0o600;
 /// The mode of the folder that is made for it.
 const FOLDER_MODE: u32 = 0o700;
-
-/// A value that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
-
-impl Secret {
-    pub fn new(value: impl Into<Arc<str>>) -> Self {
-        Self(value.into())
-    }
-
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
 
 /// Where the environment's values are.
 #[derive(Debug, Clone)]

@@ -1,26 +1,10 @@
 //! Which calls a plugin may make. Only decisions: the effects are elsewhere.
 
+use crate::model::Grant;
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 
-use super::path_grant::PathGrant;
-use crate::stage::{Error, Fault};
-
-/// A host call that a plugin may make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Grant {
-    ServiceRead,
-    TargetRead,
-    TargetRun,
-    TargetWrite,
-    TargetUpload,
-    Environment,
-    HttpLoopback,
-    HttpNetwork,
-    HttpRegistry,
-    HttpAny,
-}
+use crate::contract::{Error, Fault};
+use crate::model::PathGrant;
 
 /// What a plugin was granted in a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,12 +12,6 @@ pub struct Grants {
     calls: BTreeSet<Grant>,
     /// Outside of the service's folder.
     paths: BTreeSet<PathGrant>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no grant {given:?}; the grants are {}", Grant::names())]
-pub struct UnknownGrant {
-    pub given: String,
 }
 
 /// A call, as far as grants are concerned.
@@ -163,68 +141,6 @@ pub fn refusal(plugin: &str, grants: &Grants, pipeline_file: &str, call: Call, m
 impl FromIterator<Grant> for Grants {
     fn from_iter<I: IntoIterator<Item = Grant>>(grants: I) -> Self {
         Self { calls: grants.into_iter().collect(), paths: BTreeSet::new() }
-    }
-}
-
-impl Grant {
-    pub const ALL: [Self; 10] = [
-        Self::ServiceRead,
-        Self::TargetRead,
-        Self::TargetRun,
-        Self::TargetWrite,
-        Self::TargetUpload,
-        Self::Environment,
-        Self::HttpLoopback,
-        Self::HttpNetwork,
-        Self::HttpRegistry,
-        Self::HttpAny,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ServiceRead => "service.read",
-            Self::TargetRead => "target.read",
-            Self::TargetRun => "target.run",
-            Self::TargetWrite => "target.write",
-            Self::TargetUpload => "target.upload",
-            Self::Environment => "environment",
-            Self::HttpLoopback => "http.loopback",
-            Self::HttpNetwork => "http.network",
-            Self::HttpRegistry => "http.registry",
-            Self::HttpAny => "http.any",
-        }
-    }
-
-    fn names() -> String {
-        Self::ALL.map(Self::as_str).join(", ")
-    }
-}
-
-impl fmt::Display for Grant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Grant {
-    type Err = UnknownGrant;
-
-    fn from_str(given: &str) -> Result<Self, UnknownGrant> {
-        let found = Self::ALL.into_iter().find(|grant| grant.as_str() == given);
-        found.ok_or_else(|| UnknownGrant { given: given.to_owned() })
-    }
-}
-
-impl serde::Serialize for Grant {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Grant {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let given = String::deserialize(deserializer)?;
-        given.parse().map_err(serde::de::Error::custom)
     }
 }
 

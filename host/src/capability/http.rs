@@ -18,9 +18,9 @@ use super::call::{Host, Made, Step};
 use super::context::Registry;
 use super::grant::Call;
 use super::record::Effect;
+use crate::contract::bindings::deployer::pipeline::http::{self, Destination, Failure, Request, Response};
+use crate::contract::{Error, Fault};
 use crate::ssh::Ssh;
-use crate::stage::bindings::deployer::pipeline::http::{self, Destination, Failure, Request, Response};
-use crate::stage::{Error, Fault};
 
 /// Whatever a request asks for, it ends with the step.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -147,7 +147,7 @@ async fn send(step: &Step, request: Request) -> Result<Made<Result<Response, Fai
     let to_registry = matches!(request.destination, Destination::Registry);
     let mut headers =
         exchange::headers(&request.headers, to_registry).map_err(|problem| unfit(&request, &problem))?;
-    exchange::mark(&mut headers, &context.plugin.name);
+    exchange::mark(&mut headers, &context.plugin);
     let mut asked = exchange::Asked { method: method(&request.method)?, headers, body: request.body };
     let sending = async {
         match request.destination {
@@ -230,7 +230,7 @@ fn own_api(step: &Step, request: &Request, own: SocketAddr) -> Error {
     Error {
         fault,
         attempted: "call http.send".into(),
-        seen: format!("plugin `{}` asked {own}, which is the deployer's own API", step.context.plugin.name),
+        seen: format!("plugin `{}` asked {own}, which is the deployer's own API", step.context.plugin),
         next: next.into(),
     }
 }

@@ -5,16 +5,17 @@ use serde_json::json;
 
 use super::call::Host;
 use super::context::StepContext;
-use super::grant::{Call, Grant, Grants};
+use super::grant::{Call, Grants};
 use super::limits;
 use super::log::LogQueue;
 use super::record::Effect;
 use super::stop::Stop;
 use super::target::run;
-use crate::stage::bindings::deployer::pipeline::instance;
-pub use crate::stage::bindings::deployer::pipeline::instance::Liveness;
-use crate::stage::bindings::deployer::pipeline::target::{Command, Echo, Effect as Changes, Exit, Output};
-use crate::stage::{Error, Fault, Instance};
+use crate::contract::bindings::deployer::pipeline::instance;
+pub use crate::contract::bindings::deployer::pipeline::instance::Liveness;
+use crate::contract::bindings::deployer::pipeline::target::{Command, Echo, Effect as Changes, Exit, Output};
+use crate::contract::{Error, Fault};
+use crate::model::{Grant, Instance};
 
 /// In seconds: a look is short.
 const LIMIT: u32 = 20;
@@ -55,7 +56,7 @@ impl Started {
     pub fn command(&self, look: Look) -> Result<Option<&[String]>, Error> {
         let argv = match look {
             Look::Alive => &self.instance.alive,
-            Look::LogTail => &self.instance.last_words,
+            Look::LogTail => &self.instance.log_tail,
         };
         if argv.is_empty() {
             return Ok(None);
@@ -228,7 +229,7 @@ mod tests {
                 name: "one-1".into(),
                 port: 8001,
                 alive: argv(alive),
-                last_words: argv(&["tail", "log"]),
+                log_tail: argv(&["tail", "log"]),
             },
             plugin: "docker".into(),
             grants: grants.iter().copied().collect(),

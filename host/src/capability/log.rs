@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::call::Host;
 use super::limits;
 use super::record::{Level, Recorder, Source};
-use super::redact::Redactor;
 use super::stop::{Stop, StopCause};
-use crate::stage::bindings::deployer::pipeline::log;
+use crate::contract::bindings::deployer::pipeline::log;
+use crate::secret::Redactor;
 
 /// Lines on their way. A plugin that writes faster waits; a command that does loses lines.
 const WAITING: usize = 4096;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::str::Chars;
 
-use super::Secret;
+use crate::secret::Secret;
 
 /// The variables in an environment's file. Which of both forms it has is seen from the text; one that could be both
 /// is read as `quoted`, whose values are in the other form's.

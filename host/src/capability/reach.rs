@@ -7,10 +7,10 @@ use super::boundary::{OutOfReach, Use, join, straight};
 use super::call::Step;
 use super::checks::checked_path;
 use super::limits;
-use super::path_grant::PathGrant;
 use super::target::{folder_of, ssh_error};
+use crate::contract::{Error, Fault};
+use crate::model::PathGrant;
 use crate::ssh::{Kind, RemoteCommand, Stat};
-use crate::stage::{Error, Fault};
 
 /// Only the owner reads it: how environments are placed, and hard links to them have the same mode.
 const PRIVATE: u32 = 0o600;
@@ -169,7 +169,7 @@ impl Step {
         why: OutOfReach,
     ) -> Error {
         let context = &self.context;
-        let plugin = &context.plugin.name;
+        let plugin = &context.plugin;
         let shown = match real {
             Some(real) if real != straight(path) => {
                 format!("{} (which leads to {})", limits::brief(path), limits::brief(real))

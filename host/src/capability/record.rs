@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ssh::RemoteProcess;
+use crate::model::RemoteProcess;
 
 /// Keeps what one step does. All texts that reach it are redacted already; what the plugin gets is not.
 ///

@@ -9,8 +9,8 @@ use super::call::{Host, Made, Step};
 use super::folder::ServiceFolder;
 use super::grant::Call;
 use super::record::Effect;
-use crate::stage::bindings::deployer::pipeline::service;
-use crate::stage::{Error, Fault};
+use crate::contract::bindings::deployer::pipeline::service;
+use crate::contract::{Error, Fault};
 
 const BITS: u32 = 0o777;
 

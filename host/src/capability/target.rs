@@ -14,11 +14,12 @@ use super::grant::Call;
 use super::limits;
 use super::record::{Amount, Effect, Level, Source};
 use super::stop::StopCause;
-use crate::ssh::{self, RemoteCommand, RemoteProcess, SshError, Stream, Watch};
-use crate::stage::bindings::deployer::pipeline::target::{
+use crate::contract::bindings::deployer::pipeline::target::{
     self, Attributes, Command, Content, Echo, Entry, Exit, Kind, Output,
 };
-use crate::stage::{Error, Fault};
+use crate::contract::{Error, Fault};
+use crate::model::RemoteProcess;
+use crate::ssh::{self, RemoteCommand, SshError, Stream, Watch};
 
 /// The mode of folders that are made for a file.
 const FOLDER_MODE: u32 = 0o755;

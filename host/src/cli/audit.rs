@@ -4,10 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::ServerFlags;
 use super::client::{Client, typed};
 use super::output::{print, table};
-use super::show;
+use super::{ServerFlags, show};
 use crate::http::types::AuditVerification;
 use crate::journal::{AuditAction, AuditHead, AuditRecord};
 

@@ -7,13 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::ServerFlags;
 use super::client::{Client, ClientError, typed};
-use super::environment;
-use super::follow;
 use super::output::{Usage, line, print};
-use crate::http::service_name_problem;
+use super::{ServerFlags, environment, follow};
 use crate::http::types::Accepted;
+use crate::model::service_name_problem;
 
 #[derive(Args, Debug)]
 pub struct DeployArgs {

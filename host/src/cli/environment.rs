@@ -6,7 +6,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use crate::http::is_variable_name;
+use crate::model::is_variable_name;
 
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum EnvironmentError {

@@ -14,7 +14,7 @@ use super::display::Display;
 use super::output::line;
 use super::show::{self, Seen};
 use crate::http::types::Job;
-use crate::job::state::JobStatus;
+use crate::model::JobStatus;
 
 /// How long a server may be away.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -7,15 +7,12 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::ServerFlags;
 use super::client::{Client, ClientError, typed};
-use super::follow;
 use super::output::{line, print, table};
-use super::show;
+use super::{ServerFlags, follow, show};
 use crate::http::types::{Job, Release};
 use crate::job::promise::{self, Candidate, NoRollback};
-use crate::job::state::JobStatus;
-use crate::journal::Standing;
+use crate::model::{JobStatus, ReleaseStatus};
 
 #[derive(Args, Debug)]
 pub struct StatusArgs {
@@ -119,14 +116,14 @@ pub async fn history(client: &Client, args: HistoryArgs, json: bool) -> anyhow::
 
 pub async fn rollback(client: &Client, args: RollbackArgs, json: bool) -> anyhow::Result<ExitCode> {
     let releases: Vec<Release> = typed(client, &client.get(&["releases", &args.service]).await?)?;
-    let live = releases.iter().find(|release| release.standing == Standing::Live);
+    let live = releases.iter().find(|release| release.status == ReleaseStatus::Live);
     // Any job of the service will do, also another deployer's: of the newest release, or else the latest one.
     let of = match releases.first() {
         Some(release) => release.deploy_job_id.clone(),
         None => typed::<Job>(client, &latest_job(client, &args.service).await?)?.deploy_job_id,
     };
     let unasked = releases.iter().any(|release| !release.target_asked);
-    let back = way_back(&args.service, &releases, args.to.as_deref());
+    let back = rollback_target(&args.service, &releases, args.to.as_deref());
     if args.dry_run {
         let (release, refused) = match &back {
             Ok(release) => (Some(release), None),
@@ -239,12 +236,16 @@ async fn latest_job(client: &Client, service: &str) -> Result<Value, ClientError
 }
 
 /// The release that a rollback takes, or why there is none: as the server sees it.
-fn way_back<'a>(service: &str, releases: &'a [Release], to: Option<&str>) -> Result<&'a Release, NoRollback> {
+fn rollback_target<'a>(
+    service: &str,
+    releases: &'a [Release],
+    to: Option<&str>,
+) -> Result<&'a Release, NoRollback> {
     let candidates: Vec<Candidate<'_>> = releases
         .iter()
         .map(|release| Candidate {
             id: &release.release,
-            standing: release.standing,
+            status: release.status,
             is_predecessor: release.is_predecessor,
             unavailable: release.unavailable.as_deref(),
         })
@@ -300,13 +301,13 @@ fn history_row(job: &Job) -> Vec<String> {
 
 /// What failed before its files were on the target left nothing there.
 fn is_on_target(release: &Release) -> bool {
-    release.standing != Standing::Bad || release.files.is_some()
+    release.status != ReleaseStatus::Bad || release.files.is_some()
 }
 
 fn release_row(release: &Release) -> Vec<String> {
     vec![
         release.release.clone(),
-        release.standing.name().to_owned(),
+        release.status.name().to_owned(),
         release.deployment_method.clone(),
         release.service_port.to_string(),
         show::moment(&release.created_at),
@@ -315,15 +316,19 @@ fn release_row(release: &Release) -> Vec<String> {
     ]
 }
 
-/// What a rollback can make of a release. What its standing says by itself is not said again.
+/// What a rollback can make of a release. What its status says by itself is not said again.
 fn rollback_cell(release: &Release) -> String {
-    match (release.standing, &release.unavailable, &release.unchecked) {
-        (Standing::Retired, Some(because), _) => format!("no: {because}"),
-        (Standing::Retired, None, Some(reason)) => format!("not checked: {reason}"),
-        (Standing::Retired, None, None) if release.is_way_back => "takes this one".into(),
-        (Standing::Retired, None, None) => "with --to".into(),
+    match (release.status, &release.unavailable, &release.unchecked) {
+        (ReleaseStatus::Retired, Some(because), _) => format!("no: {because}"),
+        (ReleaseStatus::Retired, None, Some(reason)) => format!("not checked: {reason}"),
+        (ReleaseStatus::Retired, None, None) if release.is_rollback_target => "takes this one".into(),
+        (ReleaseStatus::Retired, None, None) => "with --to".into(),
         (
-            Standing::Candidate | Standing::Live | Standing::Bad | Standing::Removing | Standing::Removed,
+            ReleaseStatus::Candidate
+            | ReleaseStatus::Live
+            | ReleaseStatus::Bad
+            | ReleaseStatus::Removing
+            | ReleaseStatus::Removed,
             _,
             _,
         ) => String::new(),
@@ -334,11 +339,11 @@ fn rollback_cell(release: &Release) -> String {
 mod tests {
     use super::*;
 
-    fn release(name: &str, standing: Standing) -> Release {
+    fn release(name: &str, status: ReleaseStatus) -> Release {
         Release {
             release: name.to_owned(),
             service_name: "hello".to_owned(),
-            standing,
+            status,
             deploy_job_id: "deploy-1".to_owned(),
             deployment_method: "docker".to_owned(),
             service_port: 8001,
@@ -350,7 +355,7 @@ mod tests {
             instance: None,
             plugins: Value::Null,
             pipeline: None,
-            is_way_back: false,
+            is_rollback_target: false,
             target_asked: true,
             is_predecessor: false,
             unavailable: None,
@@ -360,25 +365,29 @@ mod tests {
 
     #[test]
     fn what_never_reached_the_target_is_not_listed() {
-        let with_files = |standing| Release { files: Some(json!({ "count": 1 })), ..release("r1", standing) };
-        assert!(!is_on_target(&release("r1", Standing::Bad)));
-        assert!(is_on_target(&with_files(Standing::Bad)));
-        assert!(is_on_target(&with_files(Standing::Live)));
-        assert!(is_on_target(&release("r1", Standing::Candidate)), "it is on its way");
+        let with_files = |status| Release { files: Some(json!({ "count": 1 })), ..release("r1", status) };
+        assert!(!is_on_target(&release("r1", ReleaseStatus::Bad)));
+        assert!(is_on_target(&with_files(ReleaseStatus::Bad)));
+        assert!(is_on_target(&with_files(ReleaseStatus::Live)));
+        assert!(is_on_target(&release("r1", ReleaseStatus::Candidate)), "it is on its way");
     }
 
     #[test]
     fn a_rollback_is_announced_or_refused_as_the_server_would() {
         let because = |reason: &str| Some(reason.to_owned());
         let mut releases = [
-            Release { unavailable: because("it failed"), ..release("r4", Standing::Bad) },
-            Release { unavailable: because("it is the one that runs"), ..release("r3", Standing::Live) },
-            Release { is_predecessor: true, is_way_back: true, ..release("r2", Standing::Retired) },
-            release("r1", Standing::Retired),
+            Release { unavailable: because("it failed"), ..release("r4", ReleaseStatus::Bad) },
+            Release { unavailable: because("it is the one that runs"), ..release("r3", ReleaseStatus::Live) },
+            Release {
+                is_predecessor: true,
+                is_rollback_target: true,
+                ..release("r2", ReleaseStatus::Retired)
+            },
+            release("r1", ReleaseStatus::Retired),
         ];
         let check = |releases: &[Release], to: Option<&str>, expect: &str| {
-            let live = releases.iter().find(|release| release.standing == Standing::Live);
-            let said = plan("hello", live, &way_back("hello", releases, to));
+            let live = releases.iter().find(|release| release.status == ReleaseStatus::Live);
+            let said = plan("hello", live, &rollback_target("hello", releases, to));
             assert!(said.starts_with(expect), "{said}");
         };
         check(&releases, None, "hello runs release r3; going back to r2");
@@ -393,8 +402,11 @@ mod tests {
         let cells = |releases: &[Release]| releases.iter().map(rollback_cell).collect::<Vec<_>>();
         assert_eq!(cells(&releases), ["", "", "takes this one", "with --to"]);
 
-        releases[2] =
-            Release { unavailable: because("its image is gone"), is_way_back: false, ..releases[2].clone() };
+        releases[2] = Release {
+            unavailable: because("its image is gone"),
+            is_rollback_target: false,
+            ..releases[2].clone()
+        };
         releases[3].unchecked = because("the target does not answer");
         let refused = "hello runs release r3, and cannot go back to r2, the one before it: its image is gone\n  \
                        release r1 can be gone back to";

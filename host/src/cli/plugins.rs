@@ -12,8 +12,8 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::output::{Usage, print};
+use crate::plugin::{Catalog, Runtime};
 use crate::settings::Settings;
-use crate::stage::{Catalog, Stage};
 
 const TARGET: &str = "wasm32-wasip2";
 
@@ -73,8 +73,8 @@ enum Installed {
 
 /// Shows the plugins of the folder, and the files that are no plugins, with the reason.
 pub async fn list(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
-    let stage = Stage::new(&settings.data.join("cache"))?;
-    let plugins = Catalog::new(stage, &settings.plugins).snapshot().await;
+    let runtime = Runtime::new(&settings.data.join("cache"))?;
+    let plugins = Catalog::new(runtime, &settings.plugins).snapshot().await;
     let listed: Vec<_> = plugins
         .plugins
         .values()

@@ -5,8 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::http::types::{Job, JobPhase};
-use crate::job::state::{JobStatus, PhaseStatus};
-use crate::journal::Failure;
+use crate::model::{Failure, JobStatus, PhaseStatus};
 
 /// How many of a failed instance's log lines are shown; the job has up to a hundred.
 const LAST_WORDS: usize = 20;

@@ -4,12 +4,11 @@
 //! a client may do once it is connected is in `connection`. It does what OpenSSH does for a client that deploys: commands, sftp, forwarding to
 //! loopback, signals, keepalives. No terminals, no agent, no X11, no forwarding from the server.
 
-use std::fs;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use russh::server::Config;
 use russh::{Disconnect, MethodKind, MethodSet, SshId};

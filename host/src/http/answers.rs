@@ -10,11 +10,10 @@ use serde_json::json;
 
 use super::extract::{Body, Parameters, Segment};
 use super::problem::Problem;
-use super::service::{CurrentJob, Refusal};
 use super::types::{Accepted, Job, Release};
 use super::{App, query, validate};
-use crate::job::state::JobState;
-use crate::journal::{Actor, CallRecord, JobRecord};
+use crate::job::{CurrentJob, Refusal};
+use crate::model::{Actor, CallRecord, JobRecord, JobState};
 
 pub async fn submit(
     State(app): State<Arc<App>>,

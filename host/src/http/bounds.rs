@@ -71,7 +71,7 @@ impl Caller {
 /// A connection, as far as these decisions go.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct State {
-    pub stage: Stage,
+    pub activity: Activity,
     /// It has shown a token, or needs none.
     pub known: bool,
     /// Since when it takes nothing of what is being sent to it.
@@ -79,7 +79,7 @@ pub struct State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Stage {
+pub enum Activity {
     /// For a head: of its first request, or of another one.
     Awaiting { since: Instant, first: bool },
     /// A head has begun.
@@ -109,13 +109,15 @@ pub fn overdue(state: &State, now: Instant) -> Option<End> {
     if let Some(since) = state.stalled {
         return late(since, STALL).then_some(End::Stalled);
     }
-    match state.stage {
-        Stage::Awaiting { since, first } => {
+    match state.activity {
+        Activity::Awaiting { since, first } => {
             late(since, if first { HEAD } else { IDLE }).then_some(End::Silent)
         }
-        Stage::Head { since } => late(since, HEAD).then_some(End::SlowHead),
-        Stage::Body { since, last } => (late(since, BODY) || late(last, BODY_PAUSE)).then_some(End::SlowBody),
-        Stage::Answering => None,
+        Activity::Head { since } => late(since, HEAD).then_some(End::SlowHead),
+        Activity::Body { since, last } => {
+            (late(since, BODY) || late(last, BODY_PAUSE)).then_some(End::SlowBody)
+        }
+        Activity::Answering => None,
     }
 }
 
@@ -179,10 +181,10 @@ fn dispensable(state: &State, now: Instant) -> Option<(u8, Instant)> {
     if let Some(since) = state.stalled {
         return (now.saturating_duration_since(since) >= STALL_IN_NEED).then_some((3, since));
     }
-    match state.stage {
-        Stage::Awaiting { since, .. } | Stage::Head { since } => Some((u8::from(state.known), since)),
-        Stage::Body { since, .. } => Some((2, since)),
-        Stage::Answering => None,
+    match state.activity {
+        Activity::Awaiting { since, .. } | Activity::Head { since } => Some((u8::from(state.known), since)),
+        Activity::Body { since, .. } => Some((2, since)),
+        Activity::Answering => None,
     }
 }
 
@@ -198,8 +200,8 @@ mod tests {
         Caller::at(text.parse().unwrap())
     }
 
-    fn state(stage: Stage) -> State {
-        State { stage, known: false, stalled: None }
+    fn state(activity: Activity) -> State {
+        State { activity, known: false, stalled: None }
     }
 
     #[test]
@@ -231,22 +233,22 @@ mod tests {
             let now = start + Duration::from_secs(seconds);
             assert_eq!(overdue(&state, now), expect, "{state:?} after {seconds} s");
         };
-        let first = state(Stage::Awaiting { since: start, first: true });
+        let first = state(Activity::Awaiting { since: start, first: true });
         check(first, 9, None);
         check(first, 10, Some(End::Silent));
-        let kept = state(Stage::Awaiting { since: start, first: false });
+        let kept = state(Activity::Awaiting { since: start, first: false });
         check(kept, 74, None);
         check(kept, 75, Some(End::Silent));
-        let head = state(Stage::Head { since: start });
+        let head = state(Activity::Head { since: start });
         check(head, 9, None);
         check(head, 10, Some(End::SlowHead));
-        let body = |last| state(Stage::Body { since: start, last: start + Duration::from_secs(last) });
+        let body = |last| state(Activity::Body { since: start, last: start + Duration::from_secs(last) });
         check(body(0), 14, None);
         check(body(0), 15, Some(End::SlowBody));
         check(body(50), 59, None);
         check(body(59), 60, Some(End::SlowBody));
-        check(state(Stage::Answering), 3600, None);
-        let stalled = State { stalled: Some(start), ..state(Stage::Answering) };
+        check(state(Activity::Answering), 3600, None);
+        let stalled = State { stalled: Some(start), ..state(Activity::Answering) };
         check(stalled, 29, None);
         check(stalled, 30, Some(End::Stalled));
         // What is still to be sent does not count as a request that does not come.
@@ -258,16 +260,16 @@ mod tests {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let now = at(10_000);
-        let waits = |since| Stage::Awaiting { since: at(since), first: true };
-        let one = |id, address, stage, known| {
-            let state = State { stage, known, stalled: None };
+        let waits = |since| Activity::Awaiting { since: at(since), first: true };
+        let one = |id, address, activity, known| {
+            let state = State { activity, known, stalled: None };
             Here { id, caller: caller(address), state }
         };
         let check = |here: &[Here], address: &str, expect: Room| {
             assert_eq!(room(&BOUNDS, here, caller(address), now), expect, "{here:#?}");
         };
-        let work = Stage::Answering;
-        let body = Stage::Body { since: at(0), last: at(9_999) };
+        let work = Activity::Answering;
+        let body = Activity::Body { since: at(0), last: at(9_999) };
         let (a, b, c, d) = ("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4");
 
         check(&[], a, Room::Free);

@@ -6,16 +6,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 
-use super::App;
 use super::extract::Body;
 use super::problem::Problem;
-use super::service::{Health as Condition, Trouble};
 use super::types::{
     BODY_LIMIT, Capabilities, Dependencies, Dependency, HISTORY_LIMIT, Health, HealthDetails, Limits,
     MessageReceived, Server, State as ServiceState, VALUE_LIMIT,
 };
-use super::validate;
-use crate::journal::{Actor, time_text};
+use super::{App, validate};
+use crate::job::{Health as Condition, Trouble};
+use crate::journal::time_text;
+use crate::model::Actor;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

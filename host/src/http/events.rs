@@ -16,13 +16,13 @@ use futures::stream;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::App;
 use super::extract::{Parameters, Segment};
 use super::problem::Problem;
-use super::query;
-use super::service::FieldProblem;
 use super::streams::Place;
-use crate::journal::{Actor, Event, EventKind, time_text};
+use super::{App, query};
+use crate::job::FieldProblem;
+use crate::journal::time_text;
+use crate::model::{Actor, Event, EventKind};
 
 const PAGE: u32 = 256;
 

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use super::problem::Problem;
-use super::service::FieldProblem;
+use crate::job::FieldProblem;
 
 /// The one parameter of a path: a job's id or a service's name.
 pub struct Segment(pub String);

@@ -16,7 +16,7 @@ use super::auth::{Tokens, bearer};
 use super::problem::Problem;
 use super::seats::Seat;
 use crate::capability::PLUGIN_HEADER;
-use crate::journal::Actor;
+use crate::model::Actor;
 
 /// The header in which the command line says whose it is, where there are no tokens to tell.
 pub const USER_HEADER: &str = "x-deployer-user";

@@ -6,10 +6,10 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::*;
-use crate::job::state::{Aftermath, JobState, Phase};
-use crate::journal::{
-    Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, Event, Failure, JobKind, JobRecord, JobRequest,
-    Journal, NewJob, Sqlite, Submitted, now,
+use crate::journal::{AuditEntry, AuditHead, AuditVerdict, Journal, Sqlite, now};
+use crate::model::{
+    Actor, Aftermath, CallRecord, Event, Failure, JobKind, JobRecord, JobRequest, JobState, NewJob, Phase,
+    Submitted,
 };
 
 /// Jobs that are accepted and recorded, and that nobody runs.
@@ -66,7 +66,7 @@ impl Deployments for Ledger {
             plan: json!({}),
             created_at: now(),
             idempotency_key: key,
-            sealed: None,
+            encrypted_environment: None,
             skipped: vec![(Phase::Register, "no registry is set".into())],
         };
         match self.journal.submit(&job).await? {

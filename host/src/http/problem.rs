@@ -4,8 +4,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::service::{FieldProblem, Refusal};
 use super::types::BODY_LIMIT;
+use crate::job::{FieldProblem, Refusal};
 
 /// An answer that is not what was asked for. `code` is stable, for programs; `detail` and `hint` are for
 /// people.

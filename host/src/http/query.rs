@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::problem::Problem;
-use super::service::FieldProblem;
 use super::types::{HISTORY_DEFAULT, HISTORY_LIMIT};
+use crate::job::FieldProblem;
 use crate::journal::{AuditHead, NoHead};
 
 /// A page of a history: how many, and before which job.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use super::bounds::{Bounds, Caller, End, Here, Room, Stage, State, overdue, room};
+use super::bounds::{Activity, Bounds, Caller, End, Here, Room, State, overdue, room};
 
 /// All connections that are open.
 pub struct Seats {
@@ -48,7 +48,8 @@ impl Seats {
             }
         }
         taken.last += 1;
-        let state = State { stage: Stage::Awaiting { since: now, first: true }, known: false, stalled: None };
+        let state =
+            State { activity: Activity::Awaiting { since: now, first: true }, known: false, stalled: None };
         let seat = Arc::new(Seat {
             id: taken.last,
             caller,
@@ -117,35 +118,35 @@ impl Seat {
     /// Bytes came.
     pub fn hears(&self) {
         let mut state = lock(&self.state);
-        if let Stage::Awaiting { .. } = state.stage {
-            state.stage = Stage::Head { since: Instant::now() };
+        if let Activity::Awaiting { .. } = state.activity {
+            state.activity = Activity::Head { since: Instant::now() };
         }
     }
 
     /// A request's head is whole.
     pub fn answers(&self) {
-        lock(&self.state).stage = Stage::Answering;
+        lock(&self.state).activity = Activity::Answering;
     }
 
     /// A handler waits for the body.
     pub fn awaits_body(&self) {
         let mut state = lock(&self.state);
-        if state.stage == Stage::Answering {
+        if state.activity == Activity::Answering {
             let now = Instant::now();
-            state.stage = Stage::Body { since: now, last: now };
+            state.activity = Activity::Body { since: now, last: now };
         }
     }
 
     /// A piece of the body came.
     pub fn hears_body(&self) {
-        if let Stage::Body { last, .. } = &mut lock(&self.state).stage {
+        if let Activity::Body { last, .. } = &mut lock(&self.state).activity {
             *last = Instant::now();
         }
     }
 
     /// The answer is complete, but for what is still on its way.
     pub fn has_answered(&self) {
-        lock(&self.state).stage = Stage::Awaiting { since: Instant::now(), first: false };
+        lock(&self.state).activity = Activity::Awaiting { since: Instant::now(), first: false };
     }
 
     /// Whether the caller takes what is sent to it.

@@ -14,8 +14,8 @@ use tower::ServiceExt;
 
 use super::ledger::Ledger;
 use super::*;
-use crate::job::state::{Aftermath, JobState};
-use crate::journal::{EventKind, Failure, Fault, Journal, NewEvent, now};
+use crate::journal::{Journal, now};
+use crate::model::{Aftermath, EventKind, Failure, Fault, JobState, NewEvent};
 
 struct Api {
     router: axum::Router,

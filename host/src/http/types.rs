@@ -5,13 +5,13 @@ mod ecosystem;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::service::{CurrentJob, ReleaseOnTarget};
-use crate::job::state::{JobState, JobStatus, Phase, PhaseStatus};
-use crate::journal::{
-    AuditBreak, AuditHead, AuditVerdict, Failure, JobKind, JobRecord, PhaseRecord, Registration, Retention,
-    Standing, time_text,
+use crate::job::{CurrentJob, ReleaseOnTarget};
+use crate::journal::{AuditBreak, AuditHead, AuditVerdict, time_text};
+use crate::model::{
+    Failure, JobKind, JobRecord, JobState, JobStatus, Phase, PhaseRecord, PhaseStatus, Registration,
+    ReleaseStatus, Retention,
 };
 
 pub use ecosystem::{
@@ -104,7 +104,7 @@ pub struct JobRegistration {
 pub struct Release {
     pub release: String,
     pub service_name: String,
-    pub standing: Standing,
+    pub status: ReleaseStatus,
     pub deploy_job_id: String,
     pub deployment_method: String,
     pub service_port: u16,
@@ -119,7 +119,7 @@ pub struct Release {
     /// The pipeline and the settings that made it.
     pub pipeline: Option<Value>,
     /// A rollback that names no release takes this one.
-    pub is_way_back: bool,
+    pub is_rollback_target: bool,
     /// False where the target could not be asked, and this is what the deployer's journal knew last.
     #[serde(default)]
     pub target_asked: bool,
@@ -234,19 +234,19 @@ impl Release {
         Release {
             release: release.id,
             service_name: release.service,
-            standing: release.standing,
+            status: release.status,
             deploy_job_id: release.job,
             deployment_method: release.method,
             service_port: release.port,
             created_at: time_text(release.created_at),
             target: release.target,
             environment: release.environment.into_iter().map(|variable| variable.name).collect(),
-            files: release.files,
-            artifact: release.artifact,
-            instance: release.instance,
-            plugins: release.plugins,
-            pipeline: release.plan,
-            is_way_back: is_predecessor && unavailable.is_none(),
+            files: release.files.map(|files| json!(files)),
+            artifact: release.artifact.map(|artifact| json!(artifact)),
+            instance: release.instance.map(|instance| json!(instance)),
+            plugins: json!(release.plugins),
+            pipeline: release.plan.map(|plan| json!(plan)),
+            is_rollback_target: is_predecessor && unavailable.is_none(),
             is_predecessor,
             unavailable,
             unchecked,

@@ -1,13 +1,14 @@
 //! Bodies to values: every wrong field of a request is found at once, and none of the messages has an
 //! environment variable's value. Only the shape is looked at here.
 
+use crate::model::{is_variable_name, service_name_problem};
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
-use super::service::{DeployRequest, Environment, FieldProblem, Known};
 use super::types::{Message, MessageKind, VALUE_LIMIT};
+use crate::job::{DeployRequest, Environment, FieldProblem, Known};
 
 /// The longest text that a caller gives only to hear it again, in bytes.
 const LABEL_LIMIT: usize = 255;
@@ -106,33 +107,6 @@ pub fn idempotency_key(key: &[u8]) -> Result<String, Problem> {
             "must be 1 to 255 printable ASCII characters",
         )])),
     }
-}
-
-/// What is wrong with a service's name, if something is. A name becomes a folder, an image's name and a
-/// unit's name, so it has to be right for all three.
-pub fn service_name_problem(name: &str) -> Option<String> {
-    let rule = "1 to 63 lower-case letters and digits, with single `-`, `_` or `.` between them";
-    let separator = |c: char| matches!(c, '-' | '_' | '.');
-    let right = (1..=63).contains(&name.len())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || separator(c))
-        && !name.split(separator).any(str::is_empty);
-    if right {
-        let taken = name == "default";
-        return taken.then(|| "must not be `default`: that is the pipeline for all services".to_owned());
-    }
-    let suggestion = suggested_name(name);
-    Some(if suggestion.is_empty() {
-        format!("must be {rule}")
-    } else {
-        format!("must be {rule}: `{suggestion}` would do")
-    })
-}
-
-fn suggested_name(name: &str) -> String {
-    let lower = name.to_ascii_lowercase();
-    let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    let joined = words.collect::<Vec<_>>().join("-");
-    joined.chars().take(63).collect::<String>().trim_end_matches('-').to_owned()
 }
 
 /// An object's fields, and what is wrong with them so far.
@@ -334,12 +308,6 @@ pub fn variable(name: &str, value: Value) -> Result<String, String> {
         Value::String(text) => Ok(text),
         other => Err(format!("must be a string, and is {}: write it as a string", kind(&other))),
     }
-}
-
-pub fn is_variable_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.len() <= 255
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -5,9 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::host::Host;
 use super::recorder;
-use super::state::{JobState, Phase};
 use crate::capability::Level;
-use crate::journal::JobRecord;
+use crate::model::{JobRecord, JobState, Phase};
 use crate::ssh::{Asked, Place};
 
 /// Waits for the job's place. None when the job was cancelled before it began: it needs none then.

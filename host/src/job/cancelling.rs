@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::live::Fate;
-use super::state::{JobState, Phase};
 use super::submission;
 use super::supervisor::Supervisor;
-use crate::http::Refusal;
-use crate::journal::{Actor, JobRecord, StepRecord};
+use crate::job::Refusal;
+use crate::model::{Actor, JobRecord, JobState, Phase, StepRecord};
 
 /// How long whoever cancels a job that waits is kept for its end, which comes at once where the journal records.
 const WAITING_ENDS: Duration = Duration::from_secs(2);
@@ -122,7 +121,7 @@ fn too_late(job: &JobRecord) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::state::Aftermath;
+    use crate::model::Aftermath;
 
     #[test]
     fn every_moment_has_its_answer() {

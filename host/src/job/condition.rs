@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::host::Host;
-use crate::http::Trouble;
+use crate::job::Trouble;
 use crate::ssh::SshError;
 
 /// How long a caller waits for a new answer where there is an old one.
@@ -49,8 +49,8 @@ struct Kept {
 
 impl Host {
     pub(super) async fn ssh_condition(&self) -> Answer {
-        let standing = timeout(LOOK, self.ssh.standing()).await;
-        if standing.is_ok_and(|standing| standing.is_alive()) {
+        let mark = timeout(LOOK, self.ssh.connection_mark()).await;
+        if mark.is_ok_and(|mark| mark.is_alive()) {
             self.conditions.ssh.forget();
             return Ok(());
         }

@@ -5,8 +5,11 @@ use serde_json::json;
 use super::host::Host;
 use super::registering;
 use super::runner::{Runner, Stop};
-use super::state::{Aftermath, JobEvent, JobState, Phase, PhaseStatus};
-use crate::journal::{Failure, Fault, JobKind, JobRecord, JournalError, PhaseUpdate, Standing, now};
+use crate::journal::{JournalError, now};
+use crate::model::{
+    Aftermath, Failure, Fault, JobEvent, JobKind, JobRecord, JobState, Phase, PhaseStatus, PhaseUpdate,
+    ReleaseStatus,
+};
 
 /// A job that could not even be prepared has touched nothing, unless an earlier run had.
 pub(super) async fn end_unstarted(
@@ -137,7 +140,7 @@ impl Runner {
     }
 
     pub(super) async fn mark_bad(&mut self) -> Result<(), JournalError> {
-        self.release.standing = Standing::Bad;
+        self.release.status = ReleaseStatus::Bad;
         self.host.journal.put_release(&self.release).await?;
         if self.sent_something() { self.record_release().await } else { Ok(()) }
     }

@@ -7,15 +7,16 @@ use super::condition::Conditions;
 use super::release::ReleaseIds;
 use crate::capability::{HttpClient, Registry};
 use crate::journal::Journal;
-use crate::seal::Seal;
-use crate::ssh::{Ended, RemoteProcess, Ssh, Target};
-use crate::stage::{Catalog, Stage};
+use crate::model::RemoteProcess;
+use crate::plugin::{Catalog, Runtime};
+use crate::secret::Cipher;
+use crate::ssh::{Ended, Ssh, Target};
 
 /// What every job works with.
 pub struct Host {
     pub journal: Arc<dyn Journal>,
-    pub seal: Seal,
-    pub stage: Stage,
+    pub cipher: Cipher,
+    pub runtime: Runtime,
     pub catalog: Catalog,
     pub ssh: Ssh,
     pub http: HttpClient,

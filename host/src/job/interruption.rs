@@ -14,9 +14,9 @@ use super::host::Host;
 use super::lease::Hold;
 use super::live::{LiveJob, lock};
 use super::runner;
-use super::state::JobState;
 use super::supervisor::Supervisor;
-use crate::journal::{Failure, Fault, JobRecord, JournalError};
+use crate::journal::JournalError;
+use crate::model::{Failure, Fault, JobRecord, JobState};
 
 /// How often a job is run again that met a defect of the deployer.
 const DEFECTS: u32 = 3;

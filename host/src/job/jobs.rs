@@ -6,20 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::looking;
 use super::promise::Availability;
-use super::records;
-use super::release;
-use super::submission;
 use super::supervisor::Supervisor;
-use crate::http::{
+use super::{looking, records, release, submission};
+use crate::job::{
     Capabilities, CurrentJob, DeployRequest, Deployments, FieldProblem, Health, JobLimits, Known,
     PluginSummary, Refusal, RefusedPlugin, ReleaseOnTarget,
 };
-use crate::journal::{
-    Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, Event, JobRecord, ReleaseRecord,
-};
-use crate::pipeline::Keep;
+use crate::journal::{AuditEntry, AuditHead, AuditVerdict};
+use crate::model::{Actor, CallRecord, Event, JobRecord, Keep, ReleaseRecord};
 
 /// How long an answer about the plugins waits for those that are still being loaded.
 const LOADING: Duration = Duration::from_secs(10);
@@ -123,7 +118,7 @@ impl Deployments for Jobs {
 
     async fn releases(&self, service: &str) -> Result<Option<Vec<ReleaseOnTarget>>, Refusal> {
         let host = &self.0.host;
-        if crate::http::service_name_problem(service).is_some() {
+        if crate::model::service_name_problem(service).is_some() {
             return Ok(None);
         }
         let asked = records::refresh(host, service).await?;
@@ -143,7 +138,7 @@ impl Deployments for Jobs {
                 }),
             };
         }
-        let back = release::way_back(&releases, None).ok().map(|release| release.id.clone());
+        let back = release::rollback_target(&releases, None).ok().map(|release| release.id.clone());
         let availability = looking::availability(host, &releases).await?;
         let listed = |(record, availability): (ReleaseRecord, Availability)| ReleaseOnTarget {
             is_predecessor: back.as_ref() == Some(&record.id),

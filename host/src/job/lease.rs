@@ -7,11 +7,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::flow;
 use super::runner::{Runner, Stop, fail};
-use super::state::Phase;
 use crate::capability::Level;
-use crate::journal::{Fault, JournalError};
+use crate::journal::JournalError;
+use crate::model::{Fault, Phase};
 use crate::ssh::{Foreign, HostKey, LEASE_TIME, Lease, LeaseRequest, Ssh, SshError, Taken};
 
 /// How often a lease is renewed: two renewals may fail before it ends.
@@ -62,7 +61,7 @@ impl Runner {
             return Ok(hold.clone());
         }
         let request = LeaseRequest {
-            folder: flow::layout(&self.host.root, &self.job.service, &self.job.release).root,
+            folder: self.job.layout(&self.host.root).root,
             owner: self.host.owner.clone(),
             job: self.job.id.clone(),
             who: who(),
@@ -160,7 +159,7 @@ impl Runner {
         let given_up = match self.hold.take() {
             Some(hold) => hold.lease.give_up().await,
             None if self.resumed => {
-                let layout = flow::layout(&self.host.root, &self.job.service, &self.job.release);
+                let layout = self.job.layout(&self.host.root);
                 self.host.ssh.give_up_lease_of(&layout.root, &self.host.owner).await
             }
             None => return,

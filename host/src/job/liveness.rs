@@ -3,21 +3,20 @@
 
 use std::sync::Arc;
 
-use super::flow;
 use super::looking::Traced;
 use super::outcome::Life;
 use super::recorder::JournalRecorder;
 use super::runner::{Runner, Stop};
-use super::state::Phase;
 use super::step::granted;
-use crate::capability::{self, Liveness, Redactor, Started, StepContext};
-use crate::pipeline::{Plan, PlannedStep};
-use crate::stage::{Error, Instance};
+use crate::capability::{self, Liveness, Started, StepContext};
+use crate::contract::Error;
+use crate::model::{Instance, Phase, PlannedStep, ReleaseRecord};
+use crate::secret::Redactor;
 
 impl Runner {
     /// What ran before this job, as it was started.
     pub(super) fn previous_instance(&self) -> Option<Instance> {
-        flow::value(self.job.previous.as_ref()?.instance.as_ref()?)
+        self.job.previous.as_ref()?.instance().cloned()
     }
 
     /// Whether the instance that ran before this job lives.
@@ -34,9 +33,8 @@ impl Runner {
             return Life::Unseen("how to tell is not on record".into());
         };
         // What an older version deployed was started by this job's own pipeline.
-        let own = self.job.previous.as_ref().and_then(|previous| previous.plan.as_ref());
-        let own = own.and_then(flow::value::<Plan>);
-        let Some(starting) = own.as_ref().unwrap_or(&self.plan).steps(Phase::StartService).next() else {
+        let own = self.job.previous.as_ref().and_then(ReleaseRecord::plan);
+        let Some(starting) = own.unwrap_or(&self.plan).steps(Phase::StartService).next() else {
             return Life::Unseen("the pipeline that it was started by has no step that starts".into());
         };
         match self.look(started(&instance, starting), starting, capability::alive).await {
@@ -79,9 +77,6 @@ impl Runner {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let Some(plugin) = self.plugin(&planned.plugin).await else {
-            return Err(format!("the plugin `{}` is no longer in the plugins folder", planned.plugin));
-        };
         let (host, live) = (&self.host, &self.live);
         let recorder = self.turns.last().map(|(_, step)| {
             Arc::new(JournalRecorder::new(
@@ -93,7 +88,7 @@ impl Runner {
             ))
         });
         let context = |recorder| {
-            let mut context = self.context(plugin, planned, recorder);
+            let mut context = self.context(planned, recorder);
             context.started = Some(started);
             if let Some(hold) = &self.hold {
                 context.cancel = hold.lost.clone();

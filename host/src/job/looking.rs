@@ -1,6 +1,7 @@
 //! Looks whether releases can be gone back to: at the plugins folder, and with one round of questions at the target.
 //! What that means is `promise`'s to say.
 
+use crate::plugin::Invocation;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,20 +9,19 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::flow;
 use super::host::Host;
 use super::promise::{self, Availability, Because, Candidate, NoRollback, OnTarget};
-use super::redaction;
-use super::state::Phase;
 use super::step::granted;
+use super::{conversions, redaction};
 use crate::capability::{
-    Amount, Boundary, CallEnded, EnvironmentSource, Intent, Level, Limits, RecordError, Recorder, Redactor,
-    Source, StepContext,
+    Amount, Boundary, CallEnded, EnvironmentSource, Intent, Level, Limits, RecordError, Recorder, Source,
+    StepContext,
 };
-use crate::journal::{JournalError, ReleaseRecord};
-use crate::pipeline::{Plan, PlannedStep};
-use crate::ssh::{RemoteProcess, Ssh, SshError};
-use crate::stage::{Artifact, Layout, Plugin, Snapshot};
+use crate::journal::JournalError;
+use crate::model::{Artifact, Layout, Phase, Plan, PlannedStep, ReleaseRecord, RemoteProcess};
+use crate::plugin::Snapshot;
+use crate::secret::Redactor;
+use crate::ssh::{Ssh, SshError};
 
 /// For all questions about one release.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -37,7 +37,7 @@ pub(super) async fn plan_of(host: &Host, release: &ReleaseRecord) -> Result<Opti
         Some(plan) => Some(plan.clone()),
         None => host.journal.job(&release.job).await?.map(|origin| origin.plan),
     };
-    Ok(plan.as_ref().and_then(flow::value))
+    Ok(plan.and_then(|plan| plan.read().ok().cloned()))
 }
 
 /// Which of these releases can be gone back to, in their order.
@@ -94,7 +94,7 @@ pub(super) async fn refusal(
         .zip(&unavailable)
         .map(|(release, unavailable)| Candidate {
             id: &release.id,
-            standing: release.standing,
+            status: release.status,
             is_predecessor: predecessor == Some(release.id.as_str()),
             unavailable: unavailable.as_deref(),
         })
@@ -103,15 +103,15 @@ pub(super) async fn refusal(
 }
 
 async fn ask(host: &Host, plugins: &Snapshot, release: &ReleaseRecord, plan: &Plan) -> Availability {
-    let before = host.ssh.standing().await;
-    let layout = flow::layout(&host.root, &release.service, &release.id);
+    let before = host.ssh.connection_mark().await;
+    let layout = release.layout(&host.root);
     let looking = on_target(&host.ssh, &layout, inspect(host, plugins, release, plan));
     let seen = match tokio::time::timeout(LIMIT, looking).await {
         Ok(Ok(seen)) => seen,
         Ok(Err(error)) => return Availability::Unchecked(error.problem()),
         Err(_) => return Availability::Unchecked(format!("the target did not answer within {LIMIT:?}")),
     };
-    if seen.artifact.is_err() && before.lost_by(host.ssh.standing().await) {
+    if seen.artifact.is_err() && before.lost_by(host.ssh.connection_mark().await) {
         return Availability::Unchecked("the connection to the target was lost meanwhile".into());
     }
     let artifact = match seen.artifact {
@@ -147,16 +147,15 @@ async fn inspect(
 ) -> Result<Option<Artifact>, String> {
     let planned = plan.steps(Phase::Build).next().ok_or("its pipeline has no step that builds")?;
     let plugin = plugins.plugin(&planned.plugin).ok_or("its plugin is not in the plugins folder")?;
-    let artifact: Artifact =
-        release.artifact.as_ref().and_then(flow::value).ok_or("what was built of it is not on record")?;
-    let deployment = flow::of_release(&host.root, release, &release.job, &planned.settings);
-    let context = context(host, &release.service, planned, plugin.clone());
-    host.stage.inspect(context, &deployment, &artifact).await.map_err(|error| error.into_error().seen)
+    let artifact = release.artifact().ok_or("what was built of it is not on record")?;
+    let deployment = conversions::of_release(&host.root, release, &release.job, &planned.settings);
+    let call = Invocation::new(&host.runtime, plugin.clone(), context(host, &release.service, planned));
+    call.inspect(&deployment, artifact).await.map_err(|error| error.into_error().seen)
 }
 
-fn context(host: &Host, service: &str, planned: &PlannedStep, plugin: Arc<Plugin>) -> StepContext {
+fn context(host: &Host, service: &str, planned: &PlannedStep) -> StepContext {
     StepContext {
-        plugin,
+        plugin: planned.plugin.clone(),
         grants: granted(planned),
         // Nothing is changed, and no environment named.
         boundary: Boundary::new(&host.root, service, std::iter::empty()),

@@ -9,10 +9,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::capability::HttpClient;
-use crate::pipeline::Plan;
+use crate::model::Plan;
 use crate::ssh::Ssh;
 
-use super::state::Phase;
+use crate::model::Phase;
 
 /// Between an answer and the next question.
 const INTERVAL: Duration = Duration::from_millis(10);

@@ -1,7 +1,6 @@
 //! What runs after a job that failed in Start or Verify, judged by what was seen. Pure: `unwind` looks.
 
-use super::aftermath::Aftermath;
-use super::state::Phase;
+use crate::model::{Aftermath, Phase};
 
 /// What an instance's own way to tell says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

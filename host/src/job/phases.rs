@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::flow;
 use super::liveness::started;
-use super::outage;
 use super::runner::{Runner, Stop};
-use super::state::Phase;
-use crate::journal::{Failure, Fault, JobKind, Registration, ReleaseRecord, now};
-use crate::pipeline::Plan;
-use crate::stage::{Artifact, Files, Finding, Instance, Occasion, Outcome, Publication, Severity, Verdict};
+use super::{conversions, outage};
+use crate::contract::{Occasion, Publication};
+use crate::journal::now;
+use crate::model::{
+    Artifact, Confirmation, Failure, Fault, Files, Finding, Instance, JobKind, Outcome, Phase, Registration,
+    ReleaseRecord, Severity, Stored, Verdict,
+};
 
 /// What is live is written down for other deployers: a connection that was lost, or a disk that is full, may be
 /// better a moment later.
@@ -28,7 +29,7 @@ impl Runner {
                     &planned,
                     "validate",
                     |found: &Vec<Finding>| found.iter().all(|finding| finding.severity != Severity::Failed),
-                    |stage, context| async move { stage.validate(context, deployment).await },
+                    |call| async move { call.validate(deployment).await },
                 )
                 .await;
             match found {
@@ -37,7 +38,7 @@ impl Runner {
                 Err(Stop::Failed { failure, .. }) => {
                     return Err(Stop::Failed {
                         failure,
-                        details: json!({ "findings": flow::findings(&findings) }),
+                        details: json!({ "findings": conversions::findings(&findings) }),
                     });
                 }
                 Err(stop) => return Err(stop),
@@ -47,9 +48,9 @@ impl Runner {
             findings.iter().filter(|finding| finding.severity == Severity::Failed).collect();
         if failed.is_empty() {
             findings.extend(self.previous_at_risk("validation/previous", Phase::Validation).await?);
-            return Ok(json!({ "findings": flow::findings(&findings) }));
+            return Ok(json!({ "findings": conversions::findings(&findings) }));
         }
-        let details = json!({ "findings": flow::findings(&findings) });
+        let details = json!({ "findings": conversions::findings(&findings) });
         let seen: Vec<String> =
             failed.iter().map(|finding| format!("{}: {}", finding.check, finding.message)).collect();
         let next: Vec<&str> =
@@ -69,12 +70,10 @@ impl Runner {
         let planned = self.one(Phase::Transfer)?;
         let deployment = &self.deployment(&planned);
         let files: Files = self
-            .step("transfer/0", &planned, "transfer", |stage, context| async move {
-                stage.transfer(context, deployment).await
-            })
+            .step("transfer/0", &planned, "transfer", |call| async move { call.transfer(deployment).await })
             .await?;
         let details = json!(files);
-        self.release.files = Some(details.clone());
+        self.release.files = Some(Stored::Known(files));
         self.host.journal.put_release(&self.release).await?;
         Ok(details)
     }
@@ -82,14 +81,12 @@ impl Runner {
     pub(in crate::job) async fn build(&mut self) -> Result<Value, Stop> {
         let planned = self.one(Phase::Build)?;
         let deployment = &self.deployment(&planned);
-        let files: &Files = &self.made(self.release.files.as_ref(), "files")?;
+        let files = &self.made(self.release.files.as_ref(), "files")?;
         let artifact: Artifact = self
-            .step("build/0", &planned, "build", |stage, context| async move {
-                stage.build(context, deployment, files).await
-            })
+            .step("build/0", &planned, "build", |call| async move { call.build(deployment, files).await })
             .await?;
         let details = json!(artifact);
-        self.release.artifact = Some(details.clone());
+        self.release.artifact = Some(Stored::Known(artifact));
         self.host.journal.put_release(&self.release).await?;
         self.record_release().await?;
         Ok(details)
@@ -117,16 +114,14 @@ impl Runner {
         };
         let planned = self.one(Phase::StartService)?;
         let deployment = &self.deployment(&planned);
-        let artifact: &Artifact = &self.made(self.release.artifact.as_ref(), "artifact")?;
+        let artifact = &self.made(self.release.artifact.as_ref(), "artifact")?;
         let hold = self.hold().await?;
         self.intend(&hold).await?;
         let instance: Instance = self
-            .step("start/0", &planned, "start", |stage, context| async move {
-                stage.start(context, deployment, artifact).await
-            })
+            .step("start/0", &planned, "start", |call| async move { call.start(deployment, artifact).await })
             .await?;
         let mut details = json!(instance);
-        self.release.instance = Some(details.clone());
+        self.release.instance = Some(Stored::Known(instance));
         self.host.journal.put_release(&self.release).await?;
         if let Some(finding) = at_risk.filter(|finding| finding.severity == Severity::Warning)
             && let Some(details) = details.as_object_mut()
@@ -138,14 +133,14 @@ impl Runner {
 
     /// Probes the new instance.
     pub(in crate::job) async fn probe(&mut self) -> Result<Value, Stop> {
-        let instance: Instance = self.made(self.release.instance.as_ref(), "instance")?;
+        let instance = self.made(self.release.instance.as_ref(), "instance")?;
         self.verdicts("verify", &instance, None).await
     }
 
     /// The instance is what callers need, and that is the point of no return: it is made the one, and nothing later
     /// takes it down.
     pub(in crate::job) async fn make_live(&mut self, mut details: Value) -> Result<Value, Stop> {
-        let instance: Instance = self.made(self.release.instance.as_ref(), "instance")?;
+        let instance = self.made(self.release.instance.as_ref(), "instance")?;
         // Whoever cancels it from here on is told that it is too late.
         if !self.live.settle().await {
             return Err(Stop::Cancelled);
@@ -193,7 +188,7 @@ impl Runner {
         let mut summaries = Vec::new();
         // What ran before is asked as it was when it was deployed: the new pipeline may ask for what only the new
         // release has.
-        let own = of.and_then(|release| flow::value::<Plan>(release.plan.as_ref()?));
+        let own = of.and_then(ReleaseRecord::plan).cloned();
         let plan = own.as_ref().unwrap_or(&self.plan);
         // Its commands are words of the plugin that started it, and run under what that one was granted.
         self.started = plan.steps(Phase::StartService).next().map(|starting| started(instance, starting));
@@ -202,7 +197,7 @@ impl Runner {
             let mut deployment = self.deployment(&planned);
             if let Some(release) = of {
                 deployment.release = release.id.clone();
-                deployment.layout = flow::layout(&self.host.root, &release.service, &release.id);
+                deployment.layout = release.layout(&self.host.root).into();
             }
             let deployment = &deployment;
             let verdict: Verdict = self
@@ -211,7 +206,7 @@ impl Runner {
                     &planned,
                     "verify",
                     |verdict: &Verdict| verdict.outcome == Outcome::Passed,
-                    |stage, context| async move { stage.verify(context, deployment, instance).await },
+                    |call| async move { call.verify(deployment, instance).await },
                 )
                 .await?;
             let passed = verdict.outcome == Outcome::Passed;
@@ -238,9 +233,12 @@ impl Runner {
     pub(in crate::job) async fn promote(&mut self, instance: &Instance) -> Result<(), Stop> {
         let planned = self.one(Phase::StartService)?;
         let deployment = &self.deployment(&planned);
-        self.step("promote", &planned, "promote", |stage, context| async move {
-            stage.promote(context, deployment, instance).await
-        })
+        self.step(
+            "promote",
+            &planned,
+            "promote",
+            |call| async move { call.promote(deployment, instance).await },
+        )
         .await
     }
 
@@ -258,20 +256,20 @@ impl Runner {
         for (index, planned) in self.planned(Phase::Register).into_iter().enumerate() {
             let deployment = &self.deployment(&planned);
             let publication = &Publication { occasion, droplet_id: droplet, endpoint: endpoint.clone() };
-            let registration: crate::stage::Registration = self
-                .step(&format!("register/{index}"), &planned, "register", |stage, context| async move {
-                    stage.register(context, deployment, publication).await
+            let confirmed: Confirmation = self
+                .step(&format!("register/{index}"), &planned, "register", |call| async move {
+                    call.register(deployment, publication).await
                 })
                 .await?;
-            if let Some(id) = registration.droplet_id {
+            if let Some(id) = confirmed.droplet_id {
                 self.host.journal.set_droplet_id(&self.job.service, id).await?;
             }
-            let response = serde_json::from_str(&registration.response)
-                .unwrap_or_else(|_| Value::String(registration.response.clone()));
+            let response = serde_json::from_str(&confirmed.response)
+                .unwrap_or_else(|_| Value::String(confirmed.response.clone()));
             let record = Registration {
-                droplet_id: registration.droplet_id,
+                droplet_id: confirmed.droplet_id,
                 service_name: self.job.service.clone(),
-                endpoint: registration.endpoint,
+                endpoint: confirmed.endpoint,
                 registered_at: now(),
                 registry_response: response,
             };

@@ -1,15 +1,13 @@
 //! What a job looks at before anything that runs is stopped: whether its release can be started, and whether what
 //! runs could be brought back if it fails.
 
-use super::flow;
-use super::looking;
 use super::outcome::Life;
 use super::promise::{self, Because};
 use super::runner::{Runner, Stop, fail};
-use super::state::{Aftermath, Phase};
-use crate::journal::{Fault, JobKind, ReleaseRecord};
-use crate::pipeline::{Plan, PlannedStep};
-use crate::stage::{Artifact, Finding, Severity};
+use super::{conversions, looking};
+use crate::model::{
+    Aftermath, Artifact, Fault, Finding, JobKind, Phase, Plan, PlannedStep, ReleaseRecord, Severity,
+};
 
 impl Runner {
     /// Makes sure that what Start needs is there. Only before Start was called for the first time: afterwards,
@@ -26,7 +24,7 @@ impl Runner {
             | Because::Settings { .. } => {
                 (Fault::Plugin, "put back the plugin that the release was made with, and try again")
             }
-            Because::Standing(_)
+            Because::ReleaseStatus(_)
             | Because::Unfinished
             | Because::NoPlan
             | Because::NoFiles { .. }
@@ -46,10 +44,7 @@ impl Runner {
         let found = self.inspect("start/inspect", Phase::StartService, &release, &plan).await?;
         match self.job.kind {
             // Its environment may not be in its place yet.
-            JobKind::Deploy => {
-                let made = release.artifact.as_ref().and_then(flow::value::<Artifact>);
-                Ok(promise::lacks_artifact(made.as_ref(), &found))
-            }
+            JobKind::Deploy => Ok(promise::lacks_artifact(release.artifact(), &found)),
             JobKind::Rollback => self.lacks_there(&release, found).await,
         }
     }
@@ -115,7 +110,7 @@ impl Runner {
         release: &ReleaseRecord,
         found: Result<Option<Artifact>, String>,
     ) -> Result<Option<Because>, Stop> {
-        let layout = flow::layout(&self.host.root, &release.service, &release.id);
+        let layout = release.layout(&self.host.root);
         let mut patience = self.patience();
         loop {
             let found = found.clone();
@@ -137,18 +132,16 @@ impl Runner {
         plan: &Plan,
     ) -> Result<Result<Option<Artifact>, String>, Stop> {
         let built = plan.steps(Phase::Build).next();
-        let artifact = release.artifact.as_ref().and_then(flow::value::<Artifact>);
+        let artifact = release.artifact();
         let (Some(built), Some(artifact)) = (built, &artifact) else {
             return Ok(Err("what was built of it is not on record".into()));
         };
         let planned = &PlannedStep { phase, ..built.clone() };
-        let deployment = &flow::of_release(&self.host.root, release, &self.job.id, &planned.settings);
+        let deployment = &conversions::of_release(&self.host.root, release, &self.job.id, &planned.settings);
         // What an earlier run saw may be gone by now.
         self.done.retain(|step| step.step != key);
         let found = self
-            .step(key, planned, "inspect", |stage, context| async move {
-                stage.inspect(context, deployment, artifact).await
-            })
+            .step(key, planned, "inspect", |call| async move { call.inspect(deployment, artifact).await })
             .await;
         match found {
             Ok(found) => Ok(Ok(found)),

@@ -3,13 +3,12 @@
 
 use std::fmt;
 
-use crate::journal::{ReleaseRecord, Standing};
-use crate::pipeline::{Available, Plan};
+use crate::model::{Artifact, Layout, Plan, ReleaseRecord, ReleaseStatus};
+use crate::pipeline::Available;
+use crate::plugin::Refused;
 use crate::ssh::{Kind, Stat};
-use crate::stage::{Artifact, Layout, Refused};
 
-use super::flow;
-use super::state::Phase;
+use crate::model::Phase;
 
 /// The mode of an environment's file; another one may have been read or written by others.
 const ENVIRONMENT_MODE: u32 = 0o600;
@@ -26,7 +25,7 @@ pub enum Availability {
 /// Why a release cannot be gone back to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Because {
-    Standing(Standing),
+    ReleaseStatus(ReleaseStatus),
     /// It was never built or started to the end.
     Unfinished,
     /// How it was deployed is not on record, or was written by another version.
@@ -83,8 +82,8 @@ pub fn lacks_here(
     plugins: &impl Available,
     refused: &[Refused],
 ) -> Option<Because> {
-    if release.standing != Standing::Retired {
-        return Some(Because::Standing(release.standing));
+    if release.status != ReleaseStatus::Retired {
+        return Some(Because::ReleaseStatus(release.status));
     }
     if release.artifact.is_none() || release.instance.is_none() {
         return Some(Because::Unfinished);
@@ -134,8 +133,7 @@ pub fn lacks_there(release: &ReleaseRecord, layout: &Layout, seen: &OnTarget) ->
             Some(_) | None => return Some(Because::NoEnvironment { path }),
         }
     }
-    let made = release.artifact.as_ref().and_then(flow::value::<Artifact>);
-    lacks_artifact(made.as_ref(), &seen.artifact)
+    lacks_artifact(release.artifact(), &seen.artifact)
 }
 
 /// What an artifact's plugin found, beside what was made.
@@ -154,7 +152,7 @@ pub fn lacks_artifact(made: Option<&Artifact>, found: &Result<Option<Artifact>, 
 #[derive(Clone, Debug)]
 pub struct Candidate<'a> {
     pub id: &'a str,
-    pub standing: Standing,
+    pub status: ReleaseStatus,
     /// It is what a rollback takes that names no release: the one that ran before the live one.
     pub is_predecessor: bool,
     /// Why a rollback cannot take it.
@@ -175,7 +173,7 @@ pub struct NoRollback {
 pub fn refusal(service: &str, wanted: Option<&str>, releases: &[Candidate<'_>]) -> Option<NoRollback> {
     const NONE: &str = "no-previous-release";
     let refused = |code, detail| Some(NoRollback { code, detail, hint: instead(releases) });
-    let Some(live) = releases.iter().find(|release| release.standing == Standing::Live) else {
+    let Some(live) = releases.iter().find(|release| release.status == ReleaseStatus::Live) else {
         return refused(NONE, format!("no release of {service} runs, so there is none before it"));
     };
     let live = live.id;
@@ -197,7 +195,7 @@ pub fn refusal(service: &str, wanted: Option<&str>, releases: &[Candidate<'_>]) 
             format!("{service} runs release {live}, and there is no older one that ran before to go back to"),
         ),
         (Some(wanted), Some((chosen, Some(because)))) => refused(
-            if chosen.standing == Standing::Retired { "release-unavailable" } else { NONE },
+            if chosen.status == ReleaseStatus::Retired { "release-unavailable" } else { NONE },
             format!("{service} cannot go back to release {wanted}: {because}"),
         ),
         (None, Some((chosen, Some(because)))) => refused(
@@ -255,13 +253,13 @@ impl fmt::Display for Because {
             Phase::Validation | Phase::Transfer | Phase::Register => "which it needs",
         };
         match self {
-            Because::Standing(standing) => f.write_str(match standing {
-                Standing::Candidate => "it was never verified",
-                Standing::Live => "it is the one that runs",
-                Standing::Retired => "it ran before",
-                Standing::Bad => "it failed when it was deployed",
-                Standing::Removing => "its removal from the target has begun",
-                Standing::Removed => "it was removed from the target",
+            Because::ReleaseStatus(status) => f.write_str(match status {
+                ReleaseStatus::Candidate => "it was never verified",
+                ReleaseStatus::Live => "it is the one that runs",
+                ReleaseStatus::Retired => "it ran before",
+                ReleaseStatus::Bad => "it failed when it was deployed",
+                ReleaseStatus::Removing => "its removal from the target has begun",
+                ReleaseStatus::Removed => "it was removed from the target",
             }),
             Because::Unfinished => f.write_str("it was never built and started to the end"),
             Because::NoPlan => {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::journal::{ReleaseRecord, Standing};
+use crate::model::{ReleaseRecord, ReleaseStatus};
 
 /// What there is of a service on its target.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,20 +49,20 @@ pub fn reconcile(journal: &[ReleaseRecord], there: &OnTarget, right: Right, job:
     let mut changes = Changes::default();
     let find = |id: &str| journal.iter().find(|release| release.id == id);
     for record in &there.records {
-        let found = ReleaseRecord { standing: effective(record, there, job), ..record.clone() };
+        let found = ReleaseRecord { status: effective(record, there, job), ..record.clone() };
         match (find(&record.id), right) {
             (None, _) => {
-                if found.standing != Standing::Removed {
-                    let standing = found.standing.name();
-                    changes.said.push(format!("the target has release {} ({standing})", found.id));
+                if found.status != ReleaseStatus::Removed {
+                    let status = found.status.name();
+                    changes.said.push(format!("the target has release {} ({status})", found.id));
                     changes.journal.push(found.clone());
                 }
                 changes.note_target(record, found);
             }
             (Some(known), Right::Journal) => changes.note_target(record, known.clone()),
             (Some(known), Right::Target) => {
-                if known.standing != found.standing {
-                    changes.said.push(corrected(known, found.standing));
+                if known.status != found.status {
+                    changes.said.push(corrected(known, found.status));
                 }
                 let merged = merged(known, &found);
                 if merged != *known {
@@ -73,10 +73,10 @@ pub fn reconcile(journal: &[ReleaseRecord], there: &OnTarget, right: Right, job:
         }
     }
     for known in journal.iter().filter(|known| !there.records.iter().any(|record| record.id == known.id)) {
-        let standing = unrecorded(known, there, right);
-        let release = ReleaseRecord { standing, ..known.clone() };
-        if standing != known.standing {
-            changes.said.push(corrected(known, standing));
+        let status = unrecorded(known, there, right);
+        let release = ReleaseRecord { status, ..known.clone() };
+        if status != known.status {
+            changes.said.push(corrected(known, status));
             changes.journal.push(release.clone());
         }
         if there.files.contains(&known.id) && job != Some(known.job.as_str()) {
@@ -84,7 +84,7 @@ pub fn reconcile(journal: &[ReleaseRecord], there: &OnTarget, right: Right, job:
         }
     }
     if right == Right::Journal {
-        let live = journal.iter().find(|release| release.standing == Standing::Live);
+        let live = journal.iter().find(|release| release.status == ReleaseStatus::Live);
         changes.current = live
             .filter(|live| there.files.contains(&live.id) && there.live.as_ref() != Some(&live.id))
             .map(|live| live.id.clone());
@@ -94,7 +94,7 @@ pub fn reconcile(journal: &[ReleaseRecord], there: &OnTarget, right: Right, job:
 
 impl Changes {
     fn note_target(&mut self, record: &ReleaseRecord, is: ReleaseRecord) {
-        if record.standing != is.standing && record.standing != Standing::Removed {
+        if record.status != is.status && record.status != ReleaseStatus::Removed {
             self.target.push(is);
         }
     }
@@ -102,11 +102,11 @@ impl Changes {
 
 /// A release of the journal with what the target says of it. What a record does not say, the journal knows.
 fn merged(known: &ReleaseRecord, found: &ReleaseRecord) -> ReleaseRecord {
-    let or = |found: &Option<serde_json::Value>, known: &Option<serde_json::Value>| {
+    fn or<T: Clone>(found: &Option<T>, known: &Option<T>) -> Option<T> {
         found.clone().or_else(|| known.clone())
-    };
+    }
     ReleaseRecord {
-        standing: found.standing,
+        status: found.status,
         files: or(&found.files, &known.files),
         artifact: or(&found.artifact, &known.artifact),
         instance: or(&found.instance, &known.instance),
@@ -119,48 +119,48 @@ fn merged(known: &ReleaseRecord, found: &ReleaseRecord) -> ReleaseRecord {
 }
 
 /// What a release with a record is: which one is live, `current` alone says.
-fn effective(record: &ReleaseRecord, there: &OnTarget, job: Option<&str>) -> Standing {
+fn effective(record: &ReleaseRecord, there: &OnTarget, job: Option<&str>) -> ReleaseStatus {
     if there.live.as_ref() == Some(&record.id) {
-        return Standing::Live;
+        return ReleaseStatus::Live;
     }
-    match record.standing {
-        Standing::Live if there.live.is_some() => Standing::Retired,
-        Standing::Candidate if job.is_some_and(|job| job != record.job) => Standing::Bad,
-        standing @ (Standing::Live
-        | Standing::Candidate
-        | Standing::Retired
-        | Standing::Bad
-        | Standing::Removing
-        | Standing::Removed) => standing,
+    match record.status {
+        ReleaseStatus::Live if there.live.is_some() => ReleaseStatus::Retired,
+        ReleaseStatus::Candidate if job.is_some_and(|job| job != record.job) => ReleaseStatus::Bad,
+        status @ (ReleaseStatus::Live
+        | ReleaseStatus::Candidate
+        | ReleaseStatus::Retired
+        | ReleaseStatus::Bad
+        | ReleaseStatus::Removing
+        | ReleaseStatus::Removed) => status,
     }
 }
 
 /// What a release is of which the target has no record: it was made by an older version, or before its record could
 /// be written, or is gone with all that was there.
-fn unrecorded(known: &ReleaseRecord, there: &OnTarget, right: Right) -> Standing {
+fn unrecorded(known: &ReleaseRecord, there: &OnTarget, right: Right) -> ReleaseStatus {
     let has_files = there.files.contains(&known.id);
-    let should = match known.standing {
-        Standing::Live | Standing::Retired | Standing::Removing => true,
-        Standing::Bad => known.files.is_some(),
-        Standing::Candidate | Standing::Removed => false,
+    let should = match known.status {
+        ReleaseStatus::Live | ReleaseStatus::Retired | ReleaseStatus::Removing => true,
+        ReleaseStatus::Bad => known.files.is_some(),
+        ReleaseStatus::Candidate | ReleaseStatus::Removed => false,
     };
     if should && !has_files {
-        return Standing::Removed;
+        return ReleaseStatus::Removed;
     }
-    match (right, &there.live, known.standing) {
-        (Right::Journal, _, standing) => standing,
-        (Right::Target, Some(live), _) if *live == known.id => Standing::Live,
-        (Right::Target, Some(_), Standing::Live) => Standing::Retired,
-        (Right::Target, _, standing) => standing,
+    match (right, &there.live, known.status) {
+        (Right::Journal, _, status) => status,
+        (Right::Target, Some(live), _) if *live == known.id => ReleaseStatus::Live,
+        (Right::Target, Some(_), ReleaseStatus::Live) => ReleaseStatus::Retired,
+        (Right::Target, _, status) => status,
     }
 }
 
-fn corrected(known: &ReleaseRecord, standing: Standing) -> String {
+fn corrected(known: &ReleaseRecord, status: ReleaseStatus) -> String {
     format!(
         "release {} is {}, by what the target says; this deployer's journal had it as {}",
         known.id,
-        standing.name(),
-        known.standing.name()
+        status.name(),
+        known.status.name()
     )
 }
 
@@ -168,7 +168,7 @@ fn corrected(known: &ReleaseRecord, standing: Standing) -> String {
 pub fn leftovers<'a>(there: &'a OnTarget, kept: &[ReleaseRecord]) -> Vec<&'a str> {
     let gone = |name: &&str| {
         let Some(release) = release_of(name) else { return false };
-        let is_kept = kept.iter().any(|kept| kept.id == release && kept.standing != Standing::Removed);
+        let is_kept = kept.iter().any(|kept| kept.id == release && kept.status != ReleaseStatus::Removed);
         !is_kept && !there.files.contains(release)
     };
     there.environments.iter().map(String::as_str).filter(gone).collect()
@@ -188,16 +188,16 @@ fn release_of(name: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Standing::{Bad, Candidate, Live, Removed, Removing, Retired};
+    use ReleaseStatus::{Bad, Candidate, Live, Removed, Removing, Retired};
     use serde_json::json;
 
-    fn release(id: &str, standing: Standing) -> ReleaseRecord {
+    fn release(id: &str, status: ReleaseStatus) -> ReleaseRecord {
         ReleaseRecord {
             service: "shop".into(),
             target: "root@server:22".into(),
             id: id.into(),
             job: format!("job-{id}"),
-            standing,
+            status,
             method: "docker".into(),
             port: 8001,
             environment: vec![],
@@ -214,11 +214,11 @@ mod tests {
         }
     }
 
-    fn releases(of: &[(&str, Standing)]) -> Vec<ReleaseRecord> {
-        of.iter().map(|(id, standing)| release(id, *standing)).collect()
+    fn releases(of: &[(&str, ReleaseStatus)]) -> Vec<ReleaseRecord> {
+        of.iter().map(|(id, status)| release(id, *status)).collect()
     }
 
-    fn there(live: Option<&str>, records: &[(&str, Standing)], files: &[&str]) -> OnTarget {
+    fn there(live: Option<&str>, records: &[(&str, ReleaseStatus)], files: &[&str]) -> OnTarget {
         OnTarget {
             live: live.map(Into::into),
             records: releases(records),
@@ -227,13 +227,18 @@ mod tests {
         }
     }
 
-    fn pairs(releases: &[ReleaseRecord]) -> Vec<(&str, Standing)> {
-        releases.iter().map(|release| (release.id.as_str(), release.standing)).collect()
+    fn pairs(releases: &[ReleaseRecord]) -> Vec<(&str, ReleaseStatus)> {
+        releases.iter().map(|release| (release.id.as_str(), release.status)).collect()
     }
 
     /// By a listing: nobody has the lease.
     #[track_caller]
-    fn check(journal: &[(&str, Standing)], there: &OnTarget, right: Right, expect: &[(&str, Standing)]) {
+    fn check(
+        journal: &[(&str, ReleaseStatus)],
+        there: &OnTarget,
+        right: Right,
+        expect: &[(&str, ReleaseStatus)],
+    ) {
         let changes = reconcile(&releases(journal), there, right, None);
         assert_eq!(pairs(&changes.journal), expect, "{journal:?} {there:?} {right:?}");
     }

@@ -8,7 +8,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
 use super::runner::{Runner, Stop, fail};
-use crate::journal::Fault;
+use crate::model::Fault;
 
 /// How long a target may stay away. The limits of the phase and the job hold beside it.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -11,11 +11,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::live::LiveJob;
-use super::state::Phase;
 use crate::capability::{Amount, CallEnded, Effect, Intent, Level, RecordError, Recorder, Source};
-use crate::journal::{CallStart, EventKind, Journal, JournalError, NewEvent, now};
-use crate::pipeline::PlannedStep;
-use crate::ssh::RemoteProcess;
+use crate::journal::{Journal, JournalError, now};
+use crate::model::{CallStart, EventKind, NewEvent, Phase, PlannedStep, RemoteProcess};
 
 /// How long lines are gathered.
 const GATHER: Duration = Duration::from_millis(100);

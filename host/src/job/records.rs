@@ -5,15 +5,17 @@
 //!
 //! No secrets: of the environment, the names. They are written only under the lease, each whole or not at all.
 
+use crate::model::Layout;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::flow;
 use super::host::Host;
 use super::reconcile::{self, Changes, OnTarget, Right};
-use crate::journal::{JournalError, ReleaseRecord, Standing};
+use crate::journal::JournalError;
+use crate::model::{ReleaseRecord, ReleaseStatus};
 use crate::ssh::{Exit, Generation, RemoteCommand, Ssh, SshError};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -80,7 +82,7 @@ done
 
 /// Looks at what the target says of a service.
 pub(super) async fn look(host: &Host, service: &str) -> Result<Seen, SshError> {
-    let root = flow::layout(&host.root, service, "").root;
+    let root = Layout::new(&host.root, service, "").root;
     let command = RemoteCommand::new(["sh", "-c", LOOK, "look", &root]).timeout(LIMIT);
     let output = host.ssh.ask(&command).await?;
     if output.exit != Exit::Code(0) {
@@ -226,7 +228,7 @@ pub(super) async fn apply(
 
 /// Writes a release's record. `ssh` is under the lease.
 pub(super) async fn publish(ssh: &Ssh, host: &Host, release: &ReleaseRecord) -> Result<(), SshError> {
-    let root = flow::layout(&host.root, &release.service, &release.id).root;
+    let root = release.layout(&host.root).root;
     ssh.make_directory(&format!("{root}/records"), FOLDER_MODE).await?;
     let path = format!("{root}/records/{}.json", release.id);
     ssh.write_file(&path, text(release).as_bytes(), MODE).await
@@ -239,16 +241,16 @@ fn text(release: &ReleaseRecord) -> String {
         files: None,
         artifact: None,
         instance: None,
-        plugins: json!({}),
+        plugins: BTreeMap::new(),
         plan: None,
         ..release.clone()
     };
-    json!(if release.standing == Standing::Removed { &removed } else { release }).to_string()
+    json!(if release.status == ReleaseStatus::Removed { &removed } else { release }).to_string()
 }
 
 /// Which records of removed releases have been there long enough.
 pub(super) fn outdated(there: &OnTarget) -> Vec<&str> {
-    let removed = there.records.iter().filter(|record| record.standing == Standing::Removed);
+    let removed = there.records.iter().filter(|record| record.status == ReleaseStatus::Removed);
     let mut removed: Vec<&str> = removed.map(|record| record.id.as_str()).collect();
     removed.sort_unstable_by(|a, b| b.cmp(a));
     removed.split_off(removed.len().min(REMOVED_RECORDS))
@@ -256,12 +258,12 @@ pub(super) fn outdated(there: &OnTarget) -> Vec<&str> {
 
 /// For deployers that know of no other record. `ssh` is under the lease.
 pub(super) async fn publish_live(ssh: &Ssh, host: &Host, release: &ReleaseRecord) -> Result<(), SshError> {
-    let root = flow::layout(&host.root, &release.service, &release.id).root;
+    let root = release.layout(&host.root).root;
     ssh.write_file(&format!("{root}/live.json"), text(release).as_bytes(), MODE).await
 }
 
 fn intent_path(host: &Host, service: &str) -> String {
-    format!("{}/intent.json", flow::layout(&host.root, service, "").root)
+    format!("{}/intent.json", Layout::new(&host.root, service, "").root)
 }
 
 /// Says that a release is about to be started. `ssh` is under the lease.
@@ -288,7 +290,7 @@ mod tests {
     use super::*;
 
     const RECORD: &str = r#"{"service":"shop","target":"root@elsewhere:22","id":"r2","job":"deploy-2",
-        "standing":"live","method":"docker","port":8001,"environment":[],"environment_digest":"","files":null,
+        "status":"live","method":"docker","port":8001,"environment":[],"environment_digest":"","files":null,
         "artifact":null,"instance":null,"plugins":{},"created_at":"2026-11-24T03:15:00Z"}"#;
 
     fn seen(output: &str) -> Seen {
@@ -328,9 +330,10 @@ mod tests {
     #[test]
     fn a_removed_release_leaves_only_that_it_was() {
         let release: ReleaseRecord = serde_json::from_str(RECORD).expect("a record");
-        let removed = ReleaseRecord { standing: Standing::Removed, plan: Some(json!({ "a": 1 })), ..release };
+        let removed =
+            ReleaseRecord { status: ReleaseStatus::Removed, plan: Some(json!({ "a": 1 })), ..release };
         let read: ReleaseRecord = serde_json::from_str(&text(&removed)).expect("a record");
-        assert_eq!((read.standing, read.plan), (Standing::Removed, None));
+        assert_eq!((read.status, read.plan), (ReleaseStatus::Removed, None));
     }
 
     #[test]
@@ -338,7 +341,7 @@ mod tests {
         let release: ReleaseRecord = serde_json::from_str(RECORD).expect("a record");
         let removed = |number: usize| ReleaseRecord {
             id: format!("r{number:03}"),
-            standing: Standing::Removed,
+            status: ReleaseStatus::Removed,
             ..release.clone()
         };
         let there = |count| OnTarget { records: (0..count).map(removed).collect(), ..OnTarget::default() };

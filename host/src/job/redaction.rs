@@ -5,20 +5,21 @@
 //! Plugins are given what is there, so what they answer is looked at here, once, before it is recorded: what people
 //! read is redacted, what the machine uses again stays.
 
+use crate::model::Layout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::flow;
 use super::host::Host;
 use super::runner::{Runner, Stop, fail};
-use super::state::Phase;
-use crate::capability::{EnvironmentSource, Hidden, Redactor, Registry, Secret, placed};
-use crate::journal::{Failure, Fault, JobRecord, PhaseUpdate, ReleaseRecord, Variable};
-use crate::pipeline::Plan;
+use crate::capability::{EnvironmentSource, Registry, placed};
+use crate::model::{
+    Artifact, Confirmation, Failure, Fault, Files, Finding, Instance, JobRecord, Phase, PhaseUpdate, Plan,
+    Probe, ReleaseRecord, Variable, Verdict,
+};
+use crate::secret::{Hidden, Redactor, Secret};
 use crate::ssh::SshError;
-use crate::stage::{Artifact, Files, Finding, Instance, Probe, Registration, Verdict};
 
 /// An environment is not larger, however it is written.
 const LARGEST: u64 = 16 << 20;
@@ -67,12 +68,12 @@ impl Runner {
         if unread.is_empty() {
             return Ok(());
         }
-        let before = self.host.ssh.standing().await;
+        let before = self.host.ssh.connection_mark().await;
         let mut found = self.redactor.hidden().to_vec();
         for Unread { release, names, path } in unread {
             let (values, problem) = environment_at(&self.host, &path).await;
             if let Some(problem) = &problem
-                && before.lost_by(self.host.ssh.standing().await)
+                && before.lost_by(self.host.ssh.connection_mark().await)
                 && self.job.state.phase().is_some_and(|phase| phase != Phase::Register)
             {
                 let attempted = format!("read the environment of release {release}");
@@ -106,7 +107,7 @@ impl Runner {
         let unread = releases
             .filter(|release| !release.environment.is_empty() && !self.revealed.contains(&release.id));
         let unread = unread.map(|release| {
-            let plan = release.plan.as_ref().and_then(flow::value::<Plan>);
+            let plan = release.plan();
             let public = |name: &String| {
                 self.plan.public.contains(name)
                     || plan.as_ref().is_some_and(|plan| plan.public.contains(name))
@@ -115,7 +116,7 @@ impl Runner {
             Unread {
                 release: release.id.clone(),
                 names: names.filter(|name| !public(name)).collect(),
-                path: flow::layout(&self.host.root, &release.service, &release.id).environment,
+                path: release.layout(&self.host.root).environment,
             }
         });
         unread.filter(|unread| !unread.names.is_empty()).collect()
@@ -163,7 +164,7 @@ fn redacted_failure(redactor: &Redactor, failure: Failure) -> Failure {
 pub(super) async fn shown(host: &Host, release: &ReleaseRecord, plan: &Plan, said: String) -> Option<String> {
     let secret = release.environment.iter().filter(|variable| !plan.public.contains(&variable.name));
     let secret: Vec<&str> = secret.map(|variable| variable.name.as_str()).collect();
-    let path = flow::layout(&host.root, &release.service, &release.id).environment;
+    let path = release.layout(&host.root).environment;
     let (values, _) =
         if secret.is_empty() { (BTreeMap::new(), None) } else { environment_at(host, &path).await };
     if !secret.iter().all(|name| values.contains_key(*name)) {
@@ -208,7 +209,7 @@ fn spared(host: &Host, job: &JobRecord) -> Vec<String> {
     let previous = job.previous.as_ref();
     let releases = [Some(&job.release), previous.map(|previous| &previous.id)];
     for release in releases.into_iter().flatten() {
-        let layout = flow::layout(&host.root, &job.service, release);
+        let layout = Layout::new(&host.root, &job.service, release);
         texts.extend([layout.files, layout.environment]);
     }
     let ports = [Some(job.request.service_port), previous.map(|previous| previous.port)];
@@ -273,9 +274,9 @@ impl Answer for Verdict {
     }
 }
 
-impl Answer for Registration {
+impl Answer for Confirmation {
     fn redacted(self, redactor: &Redactor) -> Self {
-        Registration {
+        Confirmation {
             endpoint: redactor.redact_string(self.endpoint),
             response: redactor.redact_string(self.response),
             ..self
@@ -288,7 +289,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stage::Outcome;
+    use crate::model::Outcome;
 
     fn redactor(values: &[(&str, &str)]) -> Redactor {
         let hidden = values.iter().map(|(name, value)| Hidden::variable(name, Secret::new(*value)));

@@ -3,6 +3,7 @@
 //! release is not registered after a newer one. When the next one is due stands in the phase's details, so it
 //! survives a restart, and callers see it.
 
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::flow;
 use super::host::Host;
 use super::live::{Fate, LiveJob};
 use super::runner::{Runner, Stop};
-use super::state::{Phase, PhaseStatus};
-use crate::journal::{Failure, JobRecord, JournalError, PhaseUpdate, Unregistered, now, time_text};
+use crate::journal::{JournalError, now, time_text};
+use crate::model::{Failure, JobRecord, Phase, PhaseStatus, PhaseUpdate, Unregistered};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
@@ -66,9 +66,13 @@ pub(super) async fn due(host: &Host, service: &str) -> Result<Option<Due>, Journ
             continue;
         }
         let Some(phase) = job.phase(Phase::Register) else { continue };
-        let attempts = phase.details.pointer("/retry/attempts").and_then(flow::value).unwrap_or(u32::MAX);
+        let attempts = phase
+            .details
+            .pointer("/retry/attempts")
+            .and_then(|count| u32::deserialize(count).ok())
+            .unwrap_or(u32::MAX);
         let Some(later) = superseded_by else {
-            let at = phase.details.pointer("/retry/next_at").and_then(flow::value::<Timestamp>);
+            let at = phase.details.pointer("/retry/next_at").and_then(|at| Timestamp::deserialize(at).ok());
             let at = at.unwrap_or_else(now);
             let pause = Duration::try_from(at.duration_since(now())).unwrap_or_default();
             due = Some(Due { attempts, at: Instant::now() + pause, job });

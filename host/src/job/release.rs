@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 
-use crate::journal::{ReleaseRecord, Standing};
+use crate::model::{ReleaseRecord, ReleaseStatus};
 
 /// Ids of releases: the time in UTC to the millisecond, so that they sort by age and people can read them.
 /// They are valid in file names, image tags and unit names.
@@ -31,7 +31,7 @@ impl ReleaseIds {
 
 /// Why there is no release to go back to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoWayBack {
+pub enum NoRollbackTarget {
     /// Nothing of this service runs.
     NothingRuns,
     /// The one that runs is the oldest that is still there.
@@ -40,21 +40,21 @@ pub enum NoWayBack {
     Unfit { wanted: String, because: &'static str },
 }
 
-impl fmt::Display for NoWayBack {
+impl fmt::Display for NoRollbackTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NoWayBack::NothingRuns => f.write_str("no release of the service runs"),
-            NoWayBack::NothingBefore { live } => {
+            NoRollbackTarget::NothingRuns => f.write_str("no release of the service runs"),
+            NoRollbackTarget::NothingBefore { live } => {
                 write!(f, "release {live} runs, and there is no older one to go back to")
             }
-            NoWayBack::Unfit { because, .. } => f.write_str(because),
+            NoRollbackTarget::Unfit { because, .. } => f.write_str(because),
         }
     }
 }
 
 /// The release that runs now.
 pub fn live(releases: &[ReleaseRecord]) -> Option<&ReleaseRecord> {
-    releases.iter().find(|release| release.standing == Standing::Live)
+    releases.iter().find(|release| release.status == ReleaseStatus::Live)
 }
 
 /// The release that a rollback takes: the one that was asked for, or of those that are older than the one that
@@ -63,29 +63,29 @@ pub fn live(releases: &[ReleaseRecord]) -> Option<&ReleaseRecord> {
 ///
 /// # Errors
 /// When there is none.
-pub fn way_back<'a>(
+pub fn rollback_target<'a>(
     releases: &'a [ReleaseRecord],
     wanted: Option<&str>,
-) -> Result<&'a ReleaseRecord, NoWayBack> {
-    let live = live(releases).ok_or(NoWayBack::NothingRuns)?;
+) -> Result<&'a ReleaseRecord, NoRollbackTarget> {
+    let live = live(releases).ok_or(NoRollbackTarget::NothingRuns)?;
     let Some(wanted) = wanted else {
         return releases
             .iter()
-            .filter(|release| release.standing == Standing::Retired && release.id < live.id)
+            .filter(|release| release.status == ReleaseStatus::Retired && release.id < live.id)
             .max_by(|a, b| (a.promoted_at, &a.id).cmp(&(b.promoted_at, &b.id)))
-            .ok_or_else(|| NoWayBack::NothingBefore { live: live.id.clone() });
+            .ok_or_else(|| NoRollbackTarget::NothingBefore { live: live.id.clone() });
     };
-    let unfit = |because| NoWayBack::Unfit { wanted: wanted.into(), because };
+    let unfit = |because| NoRollbackTarget::Unfit { wanted: wanted.into(), because };
     let release = releases
         .iter()
         .find(|release| release.id == wanted)
         .ok_or_else(|| unfit("there is no such release"))?;
-    match release.standing {
-        Standing::Retired => Ok(release),
-        Standing::Live => Err(unfit("it is the one that runs")),
-        Standing::Bad => Err(unfit("it failed when it was deployed")),
-        Standing::Candidate => Err(unfit("it was never verified")),
-        Standing::Removing | Standing::Removed => Err(unfit("it was removed from the target")),
+    match release.status {
+        ReleaseStatus::Retired => Ok(release),
+        ReleaseStatus::Live => Err(unfit("it is the one that runs")),
+        ReleaseStatus::Bad => Err(unfit("it failed when it was deployed")),
+        ReleaseStatus::Candidate => Err(unfit("it was never verified")),
+        ReleaseStatus::Removing | ReleaseStatus::Removed => Err(unfit("it was removed from the target")),
     }
 }
 
@@ -95,15 +95,15 @@ mod tests {
     use crate::journal::now;
     use serde_json::json;
 
-    fn releases(standings: &[(&str, Standing)]) -> Vec<ReleaseRecord> {
-        standings
+    fn releases(statuses: &[(&str, ReleaseStatus)]) -> Vec<ReleaseRecord> {
+        statuses
             .iter()
-            .map(|(id, standing)| ReleaseRecord {
+            .map(|(id, status)| ReleaseRecord {
                 service: "shop".into(),
                 target: "root@server:22".into(),
                 id: (*id).into(),
                 job: "deploy-1".into(),
-                standing: *standing,
+                status: *status,
                 method: "docker".into(),
                 port: 8001,
                 environment: vec![],
@@ -121,17 +121,21 @@ mod tests {
             .collect()
     }
 
-    fn check(standings: &[(&str, Standing)], wanted: Option<&str>, expect: Result<&str, NoWayBack>) {
-        let releases = releases(standings);
-        let found = way_back(&releases, wanted).map(|release| release.id.as_str());
-        assert_eq!(found, expect, "{standings:?} {wanted:?}");
+    fn check(
+        statuses: &[(&str, ReleaseStatus)],
+        wanted: Option<&str>,
+        expect: Result<&str, NoRollbackTarget>,
+    ) {
+        let releases = releases(statuses);
+        let found = rollback_target(&releases, wanted).map(|release| release.id.as_str());
+        assert_eq!(found, expect, "{statuses:?} {wanted:?}");
     }
 
     #[test]
     fn the_way_back() {
-        use Standing::{Bad, Candidate, Live, Removing, Retired};
-        check(&[], None, Err(NoWayBack::NothingRuns));
-        check(&[("a", Live)], None, Err(NoWayBack::NothingBefore { live: "a".into() }));
+        use ReleaseStatus::{Bad, Candidate, Live, Removing, Retired};
+        check(&[], None, Err(NoRollbackTarget::NothingRuns));
+        check(&[("a", Live)], None, Err(NoRollbackTarget::NothingBefore { live: "a".into() }));
         check(&[("b", Live), ("a", Retired)], None, Ok("a"));
         check(&[("c", Live), ("b", Bad), ("a", Retired)], None, Ok("a"));
         check(&[("c", Live), ("b", Removing), ("a", Retired)], None, Ok("a"));
@@ -140,29 +144,29 @@ mod tests {
         check(
             &[("c", Retired), ("b", Retired), ("a", Live)],
             None,
-            Err(NoWayBack::NothingBefore { live: "a".into() }),
+            Err(NoRollbackTarget::NothingBefore { live: "a".into() }),
         );
         check(&[("c", Retired), ("b", Live), ("a", Retired)], Some("c"), Ok("c"));
-        for (standing, because) in [
+        for (status, because) in [
             (Live, "it is the one that runs"),
             (Bad, "it failed when it was deployed"),
             (Candidate, "it was never verified"),
             (Removing, "it was removed from the target"),
         ] {
-            let unfit = NoWayBack::Unfit { wanted: "b".into(), because };
-            check(&[("b", standing), ("a", Live)], Some("b"), Err(unfit));
+            let unfit = NoRollbackTarget::Unfit { wanted: "b".into(), because };
+            check(&[("b", status), ("a", Live)], Some("b"), Err(unfit));
         }
     }
 
     #[test]
     fn what_was_left_is_not_the_way_back() {
-        use Standing::{Live, Retired};
+        use ReleaseStatus::{Live, Retired};
         // a, b and c ran, then b again by a rollback, and now d does.
         let mut ran = releases(&[("d", Live), ("c", Retired), ("b", Retired), ("a", Retired)]);
         for (release, second) in ran.iter_mut().zip([5, 3, 4, 1]) {
             release.promoted_at = Timestamp::from_second(second).ok();
         }
-        assert_eq!(way_back(&ran, None).map(|release| release.id.as_str()), Ok("b"));
+        assert_eq!(rollback_target(&ran, None).map(|release| release.id.as_str()), Ok("b"));
     }
 
     #[test]

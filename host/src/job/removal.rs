@@ -5,19 +5,15 @@
 //! in its middle is taken up like any other. What it cannot do is a warning, and never fails the job. A rollback
 //! removes nothing: whoever goes back may have to go elsewhere next.
 
+use crate::model::Layout;
 use std::time::Duration;
 
-use super::flow;
 use super::lease::Hold;
-use super::looking;
-use super::reconcile;
-use super::records;
 use super::retention::{self, Surplus};
 use super::runner::{Runner, Stop};
-use super::state::Phase;
-use crate::journal::{JobKind, JournalError, Left, ReleaseRecord, Removed, Standing, now};
-use crate::pipeline::PlannedStep;
-use crate::stage::Artifact;
+use super::{looking, reconcile, records};
+use crate::journal::{JournalError, now};
+use crate::model::{Artifact, JobKind, Left, Phase, PlannedStep, ReleaseRecord, ReleaseStatus, Removed};
 
 /// The job ends no later than this because of what it removes. The rest goes after the next deployment.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -95,7 +91,7 @@ impl Runner {
     async fn remove_leftovers(&mut self, hold: &Hold) -> Result<(), Stop> {
         let Some(seen) = self.seen.take() else { return Ok(()) };
         let kept = self.host.journal.releases(&self.job.service, &self.job.target).await?;
-        let root = flow::layout(&self.host.root, &self.job.service, "").root;
+        let root = Layout::new(&self.host.root, &self.job.service, "").root;
         let records = records::outdated(&seen).into_iter().map(|release| format!("records/{release}.json"));
         let environments: Vec<&str> = reconcile::leftovers(&seen, &kept);
         for name in &environments {
@@ -114,14 +110,14 @@ impl Runner {
     ///
     /// That its removal begins is recorded first, so that nobody goes back to a part of a release.
     async fn remove(&mut self, hold: &Hold, release: &ReleaseRecord) -> Result<Option<String>, Stop> {
-        let mut record = ReleaseRecord { standing: Standing::Removing, ..release.clone() };
+        let mut record = ReleaseRecord { status: ReleaseStatus::Removing, ..release.clone() };
         self.host.journal.put_release(&record).await?;
         if let Err(error) = records::publish(&hold.ssh, &self.host, &record).await {
             return Ok(Some(format!("could not record on the target that its removal begins: {error}")));
         }
-        let unremoved = match release.artifact.as_ref().and_then(flow::value::<Artifact>) {
+        let unremoved = match release.artifact() {
             Some(artifact) => match self.discarding(release).await? {
-                Ok(planned) => match self.discard(release, &planned, &artifact).await {
+                Ok(planned) => match self.discard(release, &planned, artifact).await {
                     Ok(()) => None,
                     Err(Stop::Failed { failure, .. }) => return Ok(Some(failure.to_string())),
                     Err(stop) => return Err(stop),
@@ -132,7 +128,7 @@ impl Runner {
             },
             None => None,
         };
-        let layout = flow::layout(&self.host.root, &release.service, &release.id);
+        let layout = release.layout(&self.host.root);
         // Where a method keeps variables of several lines. Its own `discard` may not have had a turn.
         let multiline = format!("{}.multiline", layout.environment);
         for path in [&layout.files, &layout.environment, &multiline] {
@@ -141,7 +137,7 @@ impl Runner {
             }
         }
         if unremoved.is_none() {
-            record.standing = Standing::Removed;
+            record.status = ReleaseStatus::Removed;
             if let Err(error) = records::publish(&hold.ssh, &self.host, &record).await {
                 return Ok(Some(format!("could not record on the target that it is removed: {error}")));
             }
@@ -177,10 +173,10 @@ impl Runner {
         let mut deployment = self.deployment(planned);
         deployment.method = release.method.clone();
         deployment.release = release.id.clone();
-        deployment.layout = flow::layout(&self.host.root, &release.service, &release.id);
+        deployment.layout = release.layout(&self.host.root).into();
         let deployment = &deployment;
-        self.step(&format!("retention/{}", release.id), planned, "discard", |stage, context| async move {
-            stage.discard(context, deployment, artifact).await
+        self.step(&format!("retention/{}", release.id), planned, "discard", |call| async move {
+            call.discard(deployment, artifact).await
         })
         .await
     }

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use indicatif::DecimalBytes;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::release;
-use crate::journal::{ReleaseRecord, Standing};
-use crate::pipeline::Keep;
+use crate::model::{Keep, ReleaseRecord, ReleaseStatus};
 
 /// A release that goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,13 +48,13 @@ pub fn surplus(
         on_target.iter().filter(|release| release.service == service).cloned().collect();
     own.sort_by(|a, b| a.id.cmp(&b.id));
     let Some(live) = release::live(&own) else { return Vec::new() };
-    let way_back = release::way_back(&own, None).ok().map(|release| release.id.as_str());
-    let stays = [Some(live.id.as_str()), way_back, ran_before];
+    let rollback_target = release::rollback_target(&own, None).ok().map(|release| release.id.as_str());
+    let stays = [Some(live.id.as_str()), rollback_target, ran_before];
     let mut kept: Vec<&ReleaseRecord> = on_target.iter().collect();
     let mut stored = stored(&kept);
     let mut surplus = Vec::new();
     for release in own.iter().filter(|release| !stays.contains(&Some(&release.id))) {
-        let because = if release.standing == Standing::Removing {
+        let because = if release.status == ReleaseStatus::Removing {
             Because::Begun
         } else if age(release, now) > Duration::from_secs(u64::from(keep.days) * 24 * 60 * 60) {
             Because::OlderThan { days: keep.days }
@@ -83,22 +81,18 @@ fn stored(releases: &[&ReleaseRecord]) -> u64 {
 /// What a release takes beside these others.
 fn own_bytes(release: &ReleaseRecord, others: &[&ReleaseRecord]) -> u64 {
     let shared = others.iter().any(|other| share_artifact(release, other));
-    let artifact = if shared { 0 } else { bytes(release.artifact.as_ref()) };
-    bytes(release.files.as_ref()).saturating_add(artifact)
+    let artifact = release.artifact().and_then(|artifact| artifact.bytes).filter(|_| !shared);
+    let files = release.files().map(|files| files.bytes);
+    files.unwrap_or_default().saturating_add(artifact.unwrap_or_default())
 }
 
 /// A service's releases may share an artifact: a virtual environment, where the requirements are equal.
 fn share_artifact(one: &ReleaseRecord, other: &ReleaseRecord) -> bool {
     let what = |release: &ReleaseRecord| {
-        let artifact = release.artifact.as_ref()?;
-        let text = |name: &str| artifact.get(name).and_then(Value::as_str).map(str::to_owned);
-        Some((text("kind")?, text("digest").filter(|digest| !digest.is_empty())?))
+        let artifact = release.artifact().filter(|artifact| !artifact.digest.is_empty())?;
+        Some((artifact.kind.clone(), artifact.digest.clone()))
     };
     one.service == other.service && what(one).is_some_and(|one| what(other) == Some(one))
-}
-
-fn bytes(of: Option<&Value>) -> u64 {
-    of.and_then(|made| made.get("bytes")).and_then(Value::as_u64).unwrap_or_default()
 }
 
 fn age(release: &ReleaseRecord, now: Timestamp) -> Duration {
@@ -133,7 +127,7 @@ mod tests {
     const NOW: &str = "2026-11-25T00:00:00Z";
 
     /// A release of so many days ago, with files of one byte.
-    fn release(id: &str, days: i64, standing: Standing, artifact: Value) -> ReleaseRecord {
+    fn release(id: &str, days: i64, status: ReleaseStatus, artifact: Value) -> ReleaseRecord {
         let (service, id) = id.split_once('/').unwrap_or(("shop", id));
         let now: Timestamp = NOW.parse().unwrap();
         ReleaseRecord {
@@ -141,7 +135,7 @@ mod tests {
             target: "root@server:22".into(),
             id: id.into(),
             job: "deploy-1".into(),
-            standing,
+            status,
             method: "docker".into(),
             port: 8001,
             environment: vec![],
@@ -158,12 +152,12 @@ mod tests {
         }
     }
 
-    fn image(id: &str, days: i64, standing: Standing, bytes: u64) -> ReleaseRecord {
-        release(id, days, standing, json!({ "kind": "image", "digest": id, "bytes": bytes }))
+    fn image(id: &str, days: i64, status: ReleaseStatus, bytes: u64) -> ReleaseRecord {
+        release(id, days, status, json!({ "kind": "image", "digest": id, "bytes": bytes }))
     }
 
-    fn venv(id: &str, days: i64, standing: Standing, digest: &str) -> ReleaseRecord {
-        release(id, days, standing, json!({ "kind": "virtual-environment", "digest": digest, "bytes": 99 }))
+    fn venv(id: &str, days: i64, status: ReleaseStatus, digest: &str) -> ReleaseRecord {
+        release(id, days, status, json!({ "kind": "virtual-environment", "digest": digest, "bytes": 99 }))
     }
 
     fn check(releases: &[ReleaseRecord], days: u32, storage_bytes: u64, expect: &[(&str, Because, u64)]) {
@@ -174,13 +168,13 @@ mod tests {
             .collect();
         let found: Vec<_> =
             found.iter().map(|(id, because, bytes)| (id.as_str(), *because, *bytes)).collect();
-        let names: Vec<_> = releases.iter().map(|release| (&release.id, release.standing)).collect();
+        let names: Vec<_> = releases.iter().map(|release| (&release.id, release.status)).collect();
         assert_eq!(found, expect, "{names:?} {days} {storage_bytes}");
     }
 
     #[test]
     fn what_is_old_goes() {
-        use Standing::{Bad, Candidate, Live, Retired};
+        use ReleaseStatus::{Bad, Candidate, Live, Retired};
         let old = Because::OlderThan { days: 7 };
         let many = 1 << 40;
         check(&[], 7, many, &[]);
@@ -227,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_ran_before_stays_too() {
-        use Standing::{Live, Retired};
+        use ReleaseStatus::{Live, Retired};
         // From c back to a by its name, and then on to d.
         let releases = [
             image("d", 0, Live, 9),
@@ -242,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_goes_from_the_oldest_on() {
-        use Standing::{Live, Removing, Retired};
+        use ReleaseStatus::{Live, Removing, Retired};
         let much = |bytes| Because::MoreThan { bytes };
         let four = [
             image("d", 0, Live, 9),

@@ -9,22 +9,20 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::ending::end_unstarted;
-use super::flow;
 use super::host::Host;
 use super::interruption::Interrupted;
 use super::lease::{self, Hold};
 use super::live::LiveJob;
-use super::outage;
 use super::reconcile::OnTarget;
-use super::release;
-use super::state::{self, JobEvent, JobState, Phase, PhaseStatus};
-use crate::capability::{EnvironmentSource, FolderError, Redactor, Secret, ServiceFolder, Started};
-use crate::journal::{
-    Failure, Fault, JobKind, JobRecord, JournalError, Origin, PhaseUpdate, ReleaseRecord, Standing,
-    StepRecord, now,
+use super::{outage, release};
+use crate::capability::{EnvironmentSource, FolderError, ServiceFolder, Started};
+use crate::journal::{JournalError, now};
+use crate::model::{
+    self, Failure, Fault, JobEvent, JobKind, JobRecord, JobState, Origin, Phase, PhaseStatus, PhaseUpdate,
+    Plan, ReleaseRecord, ReleaseStatus, StepRecord,
 };
-use crate::pipeline::Plan;
-use crate::stage::Snapshot;
+use crate::plugin::Snapshot;
+use crate::secret::{Redactor, Secret};
 
 /// One job on its way.
 pub(super) struct Runner {
@@ -102,8 +100,9 @@ impl Runner {
         live: Arc<LiveJob>,
         mut job: JobRecord,
     ) -> Result<Self, Stop> {
-        let plan: Plan = flow::value(&job.plan).ok_or_else(|| {
-            fail(Fault::Host, "read the job's plan", "it was written by another version", "deploy again")
+        let plan = job.plan.read().cloned().map_err(|why| {
+            let seen = format!("it was written by another version: {why}");
+            fail(Fault::Host, "read the job's plan", &seen, "deploy again")
         })?;
         let done = host.journal.steps(&job.id).await?;
         let releases = host.journal.releases(&job.service, &job.target).await?;
@@ -111,14 +110,14 @@ impl Runner {
             job.previous = release::live(&releases).cloned();
             host.journal.set_previous(&job.id, job.previous.as_ref()).await?;
         }
-        let values = match host.journal.sealed(&job.id).await? {
-            Some(sealed) => Some(host.seal.unseal(&job.id, &sealed).map_err(|error| {
+        let values = match host.journal.encrypted_environment(&job.id).await? {
+            Some(encrypted) => Some(host.cipher.decrypt(&job.id, &encrypted).map_err(|error| {
                 fail(Fault::Host, "open the job's environment", &error.to_string(), "deploy again")
             })?),
             None => None,
         };
         let there =
-            |release: &ReleaseRecord| release.id == job.release && release.standing != Standing::Removing;
+            |release: &ReleaseRecord| release.id == job.release && release.status != ReleaseStatus::Removing;
         let release = match releases.into_iter().find(there) {
             Some(release) => release,
             // Retention may have come before this job's turn.
@@ -135,15 +134,15 @@ impl Runner {
                 target: job.target.clone(),
                 id: job.release.clone(),
                 job: job.id.clone(),
-                standing: Standing::Candidate,
+                status: ReleaseStatus::Candidate,
                 method: job.method.clone(),
                 port: job.request.service_port,
                 environment: job.request.environment.clone(),
-                environment_digest: host.seal.digest(values.as_ref().unwrap_or(&BTreeMap::new())),
+                environment_digest: host.cipher.digest(values.as_ref().unwrap_or(&BTreeMap::new())),
                 files: None,
                 artifact: None,
                 instance: None,
-                plugins: plan.steps.iter().map(|step| (step.plugin.clone(), json!(step.digest))).collect(),
+                plugins: plan.steps.iter().map(|step| (step.plugin.clone(), step.digest.clone())).collect(),
                 plan: Some(job.plan.clone()),
                 created_at: job.created_at,
                 promoted_at: None,
@@ -165,8 +164,8 @@ impl Runner {
         };
         let redactor = Runner::first_redactor(&host, &job, &plan, &environment).await;
         // Those of the job, and of what it may have to bring back.
-        let before = job.previous.as_ref().and_then(|previous| flow::value::<Plan>(previous.plan.as_ref()?));
-        let steps = plan.steps.iter().chain(before.iter().flat_map(|plan| &plan.steps));
+        let before = job.previous.as_ref().and_then(ReleaseRecord::plan);
+        let steps = plan.steps.iter().chain(before.into_iter().flat_map(|plan| &plan.steps));
         let plugins = host.catalog.with(&steps.map(|step| step.plugin.clone()).collect()).await;
         let resumed = job.started_at.is_some();
         let folder = ServiceFolder::open_marked(
@@ -306,7 +305,7 @@ impl Runner {
         if let Some(error) = self.job.error.take() {
             self.job.error = Some(self.redacted_failure(error).await);
         }
-        match state::next(&self.job.state, &event) {
+        match model::next(&self.job.state, &event) {
             Ok(state) => self.job.state = state,
             // The record must stay true, so the state stays; the defect is said where it can be seen.
             Err(error) => tracing::error!(job = %self.job.id, %error),

@@ -1,22 +1,25 @@
 //! One plugin's turn: what the journal already has is taken from there; otherwise the intent is recorded, the
 //! plugin called, and the outcome recorded.
 
+use crate::contract;
+use crate::model::{Layout, Stored};
+use crate::plugin::Invocation;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::flow;
+use super::conversions;
 use super::lease::Hold;
 use super::recorder::JournalRecorder;
 use super::redaction::Answer;
 use super::runner::{Runner, Stop, fail};
-use super::state::{JobState, Phase};
-use crate::capability::{Boundary, EnvironmentSource, Grants, Limits, Recorder};
-use crate::journal::{Failure, Fault, JournalError, StepRecord, StepStart};
-use crate::pipeline::PlannedStep;
-use crate::stage::{Deployment, Plugin, Stage, StepContext, StepError};
+use crate::capability::{Boundary, EnvironmentSource, Grants, Limits, Recorder, StepContext};
+use crate::contract::Deployment;
+use crate::journal::JournalError;
+use crate::model::{Failure, Fault, JobState, Phase, PlannedStep, StepRecord, StepStart};
+use crate::plugin::{Plugin, StepError};
 
 /// What a plugin's turn came to.
 enum Turn<T> {
@@ -40,22 +43,19 @@ impl Runner {
     }
 
     pub(in crate::job) fn deployment(&self, planned: &PlannedStep) -> Deployment {
-        flow::deployment(&self.host.root, &self.job, &planned.settings)
+        conversions::deployment(&self.host.root, &self.job, &planned.settings)
     }
 
-    pub(in crate::job) fn made<T: DeserializeOwned>(
-        &self,
-        value: Option<&Value>,
-        what: &str,
-    ) -> Result<T, Stop> {
-        value.and_then(flow::value).ok_or_else(|| {
-            fail(
-                Fault::Host,
-                &format!("find what release {} has as {what}", self.release.id),
-                "the journal has none",
-                "deploy again",
-            )
-        })
+    pub(in crate::job) fn made<T: Clone>(&self, kept: Option<&Stored<T>>, what: &str) -> Result<T, Stop> {
+        let missing = |seen: &str| {
+            let attempted = format!("find the {what} of release {}", self.release.id);
+            fail(Fault::Host, &attempted, seen, "deploy again")
+        };
+        match kept.map(Stored::read) {
+            Some(Ok(value)) => Ok(value.clone()),
+            Some(Err(why)) => Err(missing(&format!("this version cannot read what the journal has: {why}"))),
+            None => Err(missing("the journal has none")),
+        }
     }
 
     /// One plugin's turn. What the journal has as done is taken from there.
@@ -64,7 +64,7 @@ impl Runner {
         key: &str,
         planned: &PlannedStep,
         function: &str,
-        call: impl Fn(Stage, StepContext) -> F,
+        call: impl Fn(Invocation) -> F,
     ) -> Result<T, Stop>
     where
         T: Answer + Serialize + DeserializeOwned + Send + 'static,
@@ -81,7 +81,7 @@ impl Runner {
         planned: &PlannedStep,
         function: &str,
         settles: impl Fn(&T) -> bool,
-        call: impl Fn(Stage, StepContext) -> F,
+        call: impl Fn(Invocation) -> F,
     ) -> Result<T, Stop>
     where
         T: Answer + Serialize + DeserializeOwned + Send + 'static,
@@ -89,18 +89,18 @@ impl Runner {
     {
         let earlier = |step: &&StepRecord| step.step == key && step.function == function;
         if let Some(result) = self.done.iter().filter(earlier).find_map(|step| step.result.as_ref())
-            && let Some(result) = flow::value(result)
+            && let Ok(result) = T::deserialize(result)
         {
             return Ok(result);
         }
         let mut patience = self.patience();
         loop {
-            let before = self.host.ssh.standing().await;
+            let before = self.host.ssh.connection_mark().await;
             let outcome = self.turn(key, planned, function, &settles, &call).await;
             let failure = match outcome {
                 Ok(Turn::Settled(value)) => return Ok(value),
                 Ok(Turn::Open { step, value }) => {
-                    if !before.lost_by(self.host.ssh.standing().await) {
+                    if !before.lost_by(self.host.ssh.connection_mark().await) {
                         self.host.journal.step_ended(step, Ok(&json!(value))).await?;
                         return Ok(value);
                     }
@@ -109,7 +109,7 @@ impl Runner {
                     Box::new(lost)
                 }
                 Err(Stop::Failed { failure, details }) => {
-                    if !before.lost_by(self.host.ssh.standing().await) {
+                    if !before.lost_by(self.host.ssh.connection_mark().await) {
                         return Err(Stop::Failed { failure, details });
                     }
                     failure
@@ -129,7 +129,7 @@ impl Runner {
         planned: &PlannedStep,
         function: &str,
         settles: &impl Fn(&T) -> bool,
-        call: &impl Fn(Stage, StepContext) -> F,
+        call: &impl Fn(Invocation) -> F,
     ) -> Result<Turn<T>, Stop>
     where
         T: Answer + Serialize + DeserializeOwned + Send + 'static,
@@ -164,8 +164,8 @@ impl Runner {
             id,
             planned,
         ));
-        let context = self.context(plugin, planned, recorder.clone());
-        let outcome = recorder.flushing(call(self.host.stage.clone(), context)).await?;
+        let context = self.context(planned, recorder.clone());
+        let outcome = recorder.flushing(call(Invocation::new(&self.host.runtime, plugin, context))).await?;
         let outcome = match outcome {
             // How much an answer holds is not known before it is looked at.
             Ok(value) => Ok(self.redactor.apart(usize::MAX, move |redactor| value.redacted(redactor)).await),
@@ -190,15 +190,10 @@ impl Runner {
         }
     }
 
-    pub(in crate::job) fn context(
-        &self,
-        plugin: Arc<Plugin>,
-        planned: &PlannedStep,
-        recorder: Arc<dyn Recorder>,
-    ) -> StepContext {
+    pub(in crate::job) fn context(&self, planned: &PlannedStep, recorder: Arc<dyn Recorder>) -> StepContext {
         let unwinding = self.unwinding();
         StepContext {
-            plugin,
+            plugin: planned.plugin.clone(),
             grants: granted(planned),
             boundary: self.boundary(),
             started: self.started.clone(),
@@ -234,7 +229,7 @@ impl Runner {
             return Err(JournalError::Unrecorded(error.to_string()));
         }
         let cancelled = error.is_cancelled();
-        let failure = self.redacted_failure(flow::failure(&planned.plugin, error.into_error())).await;
+        let failure = self.redacted_failure(contract::failure(&planned.plugin, error.into_error())).await;
         self.host.journal.step_ended(id, Err(&failure)).await?;
         Ok(match self.taken_over_by() {
             Some(holder) => Stop::TakenOver(holder),
@@ -265,7 +260,7 @@ impl Runner {
 
     /// `current` points at the live release, and changes in one step.
     pub(in crate::job) async fn switch_current(&self, hold: &Hold) -> Result<(), String> {
-        let layout = flow::layout(&self.host.root, &self.job.service, &self.job.release);
+        let layout = self.job.layout(&self.host.root);
         point(hold, &layout.root, &format!("releases/{}", self.job.release))
             .await
             .map_err(|error| format!("could not switch {}/current: {error}", layout.root))
@@ -276,7 +271,7 @@ impl Runner {
         let previous = self.job.previous.as_ref().map(|previous| previous.id.as_str());
         let releases = [Some(self.job.release.as_str()), previous].into_iter().flatten();
         let environment =
-            |release: &str| flow::layout(&self.host.root, &self.job.service, release).environment;
+            |release: &str| Layout::new(&self.host.root, &self.job.service, release).environment;
         Boundary::new(&self.host.root, &self.job.service, releases.map(environment))
     }
 }

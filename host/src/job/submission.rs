@@ -1,22 +1,21 @@
 //! Whether a request can be done, and the job that it becomes.
 
+use crate::model::Stored;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::flow;
 use super::host::Host;
-use super::looking;
 use super::promise::NoRollback;
-use super::records;
-use super::release::{self, NoWayBack};
-use super::state::Phase;
+use super::release::{self, NoRollbackTarget};
+use super::{looking, records};
 use crate::capability::ServiceFolder;
-use crate::http::{DeployRequest, Environment, FieldProblem, Known, Refusal};
-use crate::journal::{Actor, JobKind, JobRecord, JobRequest, NewJob, ReleaseRecord, Variable, now};
-use crate::pipeline::{self, Plan};
+use crate::job::{DeployRequest, Environment, FieldProblem, Known, Refusal};
+use crate::journal::now;
+use crate::model::{Actor, JobKind, JobRecord, JobRequest, NewJob, Phase, Plan, ReleaseRecord, Variable};
+use crate::pipeline;
 
 /// Values up to here fit on one line of an environment file.
 const ONE_LINE_BYTES: usize = 32 << 10;
@@ -24,7 +23,7 @@ const ONE_LINE_BYTES: usize = 32 << 10;
 const NAMED: Duration = Duration::from_secs(5);
 
 /// Looks at everything that is asked for, and names all that is wrong at once. The environment goes with the job, to
-/// be sealed when it is accepted.
+/// be encrypted when it is accepted.
 pub(super) async fn deployment(
     host: &Host,
     request: DeployRequest,
@@ -51,7 +50,7 @@ pub(super) async fn deployment(
         .collect();
     let digest = digest(host, &request);
     let job = NewJob {
-        sealed: None,
+        encrypted_environment: None,
         skipped: skipped_register(host, &plan, request.auto_register).into_iter().collect(),
         id: job_id(),
         kind: JobKind::Deploy,
@@ -71,7 +70,7 @@ pub(super) async fn deployment(
             digest,
             actor,
         },
-        plan: json!(plan),
+        plan: Stored::Known(plan),
         created_at: now(),
         idempotency_key,
     };
@@ -87,7 +86,7 @@ pub(super) fn numbered(host: &Host, mut job: NewJob, environment: Option<&Enviro
         JobKind::Deploy => job.release = host.release_ids.next(job.created_at),
         JobKind::Rollback => {}
     }
-    job.sealed = environment.map(|environment| host.seal.seal(&job.id, &environment.0));
+    job.encrypted_environment = environment.map(|environment| host.cipher.encrypt(&job.id, &environment.0));
     job
 }
 
@@ -152,13 +151,13 @@ pub(super) fn digest(host: &Host, request: &DeployRequest) -> String {
         "register": request.auto_register, "verification": request.verification_job_id,
     });
     asked.insert("fields".into(), fields.to_string());
-    host.seal.digest(&asked)
+    host.cipher.digest(&asked)
 }
 
 /// As `digest`, for a rollback.
 pub(super) fn rollback_digest(host: &Host, of: &str, release: Option<&str>) -> String {
     let asked = json!({ "back_from": of, "release": release });
-    host.seal.digest(&BTreeMap::from([("rollback".to_owned(), asked.to_string())]))
+    host.cipher.digest(&BTreeMap::from([("rollback".to_owned(), asked.to_string())]))
 }
 
 /// The service that a job is of, by the journal, or by a release that another deployer's job made on the target.
@@ -205,28 +204,28 @@ pub(super) async fn rollback(
         });
     }
     let releases = host.journal.releases(service, &target).await?;
-    let predecessor = release::way_back(&releases, None).ok().map(|release| release.id.as_str());
+    let predecessor = release::rollback_target(&releases, None).ok().map(|release| release.id.as_str());
     if let Some(NoRollback { code, detail, hint }) =
         looking::refusal(host, service, wanted, &releases, predecessor).await?
     {
         return Err(Refusal::Conflict { code, detail, hint });
     }
-    let back =
-        release::way_back(&releases, wanted).map_err(|error| no_way_back(service, &error, &releases))?;
+    let back = release::rollback_target(&releases, wanted)
+        .map_err(|error| no_rollback_target(service, &error, &releases))?;
     let made_by = host.journal.job(&back.job).await?;
     // A release that another deployer made, or this one before its journal was lost, has all of it in its record.
     let Some((request, plan)) = asked_for(back, made_by.as_ref()) else {
         let because =
             "its job is not in the journal, and its record on the target does not say how it was made";
-        let unfit = NoWayBack::Unfit { wanted: back.id.clone(), because };
-        return Err(no_way_back(service, &unfit, &releases));
+        let unfit = NoRollbackTarget::Unfit { wanted: back.id.clone(), because };
+        return Err(no_rollback_target(service, &unfit, &releases));
     };
     let mut skipped: Vec<(Phase, String)> = [Phase::Validation, Phase::Transfer, Phase::Build]
         .into_iter()
         .map(|phase| (phase, "a rollback starts a release that was built already".to_owned()))
         .collect();
-    if let Some(plan) = flow::value::<Plan>(&plan) {
-        skipped.extend(skipped_register(host, &plan, request.auto_register));
+    if let Ok(plan) = plan.read() {
+        skipped.extend(skipped_register(host, plan, request.auto_register));
     }
     Ok(NewJob {
         id: job_id(),
@@ -244,13 +243,13 @@ pub(super) async fn rollback(
         plan,
         created_at: now(),
         idempotency_key: None,
-        sealed: None,
+        encrypted_environment: None,
         skipped,
     })
 }
 
 /// What was asked for when a release was made, and by which plan: as the job says, or else the release's record.
-fn asked_for(release: &ReleaseRecord, job: Option<&JobRecord>) -> Option<(JobRequest, Value)> {
+fn asked_for(release: &ReleaseRecord, job: Option<&JobRecord>) -> Option<(JobRequest, Stored<Plan>)> {
     if let Some(job) = job {
         return Some((job.request.clone(), release.plan.clone().unwrap_or_else(|| job.plan.clone())));
     }
@@ -322,18 +321,18 @@ fn service_folder(services: &Path, path: &str) -> Result<Folder, String> {
     Ok(Folder { path: folder, mark })
 }
 
-fn no_way_back(service: &str, error: &NoWayBack, releases: &[ReleaseRecord]) -> Refusal {
+fn no_rollback_target(service: &str, error: &NoRollbackTarget, releases: &[ReleaseRecord]) -> Refusal {
     let detail = match error {
-        NoWayBack::NothingRuns => format!("no release of {service} runs, so there is none before it"),
-        NoWayBack::NothingBefore { live } => {
+        NoRollbackTarget::NothingRuns => format!("no release of {service} runs, so there is none before it"),
+        NoRollbackTarget::NothingBefore { live } => {
             format!("{service} runs release {live}, and there is no older one to go back to")
         }
-        NoWayBack::Unfit { wanted, because } => {
+        NoRollbackTarget::Unfit { wanted, because } => {
             format!("{service} cannot go back to release {wanted}: {because}")
         }
     };
     let list: Vec<String> =
-        releases.iter().map(|release| format!("{} ({})", release.id, release.standing.name())).collect();
+        releases.iter().map(|release| format!("{} ({})", release.id, release.status.name())).collect();
     let hint =
         if list.is_empty() { "deploy it first".into() } else { format!("its releases: {}", list.join(", ")) };
     Refusal::Conflict { code: "no-previous-release", detail, hint }

@@ -14,17 +14,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::admission;
-use super::cancelling;
 use super::host::Host;
 use super::interruption::{pause, pauses};
 use super::live::{Fate, LiveJob, lock};
-use super::registering;
-use super::state::{Aftermath, JobState, Phase};
-use super::submission;
+use super::{admission, cancelling, registering, submission};
 use crate::capability::Level;
-use crate::http::{Environment, Refusal};
-use crate::journal::{Failure, Fault, JobRecord, JournalError, NewJob, Submitted, now};
+use crate::job::{Environment, Refusal};
+use crate::journal::{JournalError, now};
+use crate::model::{Aftermath, Failure, Fault, JobRecord, JobState, NewJob, Phase, Submitted};
 
 /// How often the journal is asked for jobs that nobody works on.
 const LOOKED_FOR_EVERY: Duration = Duration::from_secs(10);

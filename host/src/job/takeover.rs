@@ -1,18 +1,19 @@
 //! What a job does on the target beside its phases, so that every deployer sees the same there: it takes in what
 //! others deployed, settles what a dead one left half done, says what it is about to start, and records what runs.
 
+use crate::model::Layout;
 use serde_json::{Value, json};
 
 use super::ending::taken_over;
-use super::flow;
 use super::lease::{Hold, who};
 use super::reconcile::Changes;
 use super::records::{self, Intent};
-use super::release;
 use super::runner::{Runner, Stop, fail};
-use super::state::{Aftermath, JobEvent, Phase, PhaseStatus};
-use crate::journal::{Fault, JobKind, JournalError, ReleaseRecord, Standing, now};
-use crate::pipeline::{Plan, PlannedStep};
+use super::{conversions, release};
+use crate::journal::{JournalError, now};
+use crate::model::{
+    Aftermath, Fault, JobEvent, JobKind, Phase, PhaseStatus, PlannedStep, ReleaseRecord, ReleaseStatus,
+};
 use crate::ssh::SshError;
 
 impl Runner {
@@ -63,7 +64,7 @@ impl Runner {
         if let Some(live) = changes.current {
             self.say(&format!("`current` on the target did not lead to release {live}, which is live"))
                 .await?;
-            let root = flow::layout(&self.host.root, &self.job.service, &live).root;
+            let root = Layout::new(&self.host.root, &self.job.service, &live).root;
             if let Err(error) = super::step::point(hold, &root, &format!("releases/{live}")).await {
                 self.warn(&format!("{root}/current could not be set: {error}")).await?;
             }
@@ -106,7 +107,7 @@ impl Runner {
             intent.who, intent.job
         ))
         .await?;
-        let plan = intent.release.plan.as_ref().and_then(flow::value::<Plan>);
+        let plan = intent.release.plan();
         let planned = plan.and_then(|plan| plan.steps(Phase::StartService).next().cloned());
         let outcome = match planned {
             // What it says is said in the phase that this job is in.
@@ -133,8 +134,8 @@ impl Runner {
             Err(stop) => return Err(stop),
         }
         // It was not verified by the job that started it, or was not yet the one that callers reach.
-        let standing = if intent.made { Standing::Bad } else { Standing::Retired };
-        let undone = ReleaseRecord { standing, promoted_by: None, ..intent.release.clone() };
+        let status = if intent.made { ReleaseStatus::Bad } else { ReleaseStatus::Retired };
+        let undone = ReleaseRecord { status, promoted_by: None, ..intent.release.clone() };
         if let Err(error) = records::publish(&hold.ssh, &self.host, &undone).await {
             self.warn(&format!("the record of release {id} could not be written: {error}")).await?;
         }
@@ -148,13 +149,13 @@ impl Runner {
         deployment.method = release.method.clone();
         deployment.release = release.id.clone();
         deployment.port = release.port;
-        deployment.layout = flow::layout(&self.host.root, &release.service, &release.id);
-        deployment.environment = flow::variables(&release.environment);
+        deployment.layout = release.layout(&self.host.root).into();
+        deployment.environment = conversions::variables(&release.environment);
         deployment.previous =
-            intent.previous.as_ref().and_then(|previous| flow::release(&self.host.root, previous));
+            intent.previous.as_ref().and_then(|previous| conversions::release(&self.host.root, previous));
         let deployment = &deployment;
-        self.step(&format!("undo/{}", release.id), planned, "restore", |stage, context| async move {
-            stage.restore(context, deployment).await
+        self.step(&format!("undo/{}", release.id), planned, "restore", |call| async move {
+            call.restore(deployment).await
         })
         .await
         .map(drop)
@@ -179,7 +180,7 @@ impl Runner {
     /// Records on the target that the release is live. From the moment that `current` leads to it, it is, for
     /// every deployer. Answers what could not be written.
     pub(super) async fn record_live(&mut self, hold: &Hold) -> Vec<String> {
-        self.release.standing = Standing::Live;
+        self.release.status = ReleaseStatus::Live;
         self.release.promoted_at = Some(now());
         self.release.promoted_by = Some(self.job.id.clone());
         let (host, ssh) = (&self.host, &hold.ssh);
@@ -193,7 +194,7 @@ impl Runner {
         );
         warnings.extend(self.switch_current(hold).await.err());
         if let Some(previous) = self.job.previous.as_ref().filter(|previous| previous.id != self.release.id) {
-            let retired = ReleaseRecord { standing: Standing::Retired, ..previous.clone() };
+            let retired = ReleaseRecord { status: ReleaseStatus::Retired, ..previous.clone() };
             let written = records::publish(ssh, host, &retired).await;
             warnings.extend(written.err().map(|error| unwritten("the previous release's record", error)));
         }
@@ -220,7 +221,7 @@ impl Runner {
         if self.release.promoted_by.as_ref() != Some(&self.job.id) {
             return Ok(());
         }
-        let live = ReleaseRecord { standing: Standing::Live, ..previous.clone() };
+        let live = ReleaseRecord { status: ReleaseStatus::Live, ..previous.clone() };
         let written = match records::publish(&hold.ssh, &self.host, &live).await {
             Ok(()) => records::publish_live(&hold.ssh, &self.host, &live).await,
             Err(error) => Err(error),
@@ -264,7 +265,7 @@ impl Runner {
     pub(super) async fn ready_to_go_back(&mut self) -> Result<(), Stop> {
         self.hold().await?;
         let releases = self.host.journal.releases(&self.job.service, &self.job.target).await?;
-        release::way_back(&releases, Some(&self.job.release)).map(drop).map_err(|unfit| {
+        release::rollback_target(&releases, Some(&self.job.release)).map(drop).map_err(|unfit| {
             fail(
                 Fault::Request,
                 &format!("go back to release {}", self.job.release),

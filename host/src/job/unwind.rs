@@ -1,19 +1,17 @@
 //! Brings back what ran before a job that failed in Start or Verify, and verifies it before the job says how
 //! it ended. What it says of what runs comes from looking at it.
 
+use crate::model::Layout;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::flow;
 use super::outcome::{self, Life, Restoring};
 use super::reconnect::Patience;
 use super::runner::{Runner, Stop};
-use super::state::{JobState, Phase, PhaseStatus};
 use super::step::point;
-use crate::journal::{Fault, JobKind, JournalError, PhaseUpdate};
-use crate::pipeline::PlannedStep;
-use crate::stage::Instance;
+use crate::journal::JournalError;
+use crate::model::{Fault, Instance, JobKind, JobState, Phase, PhaseStatus, PhaseUpdate, PlannedStep};
 
 /// How long a target is asked again that answers, and cannot run what ran before.
 const RESTORE_PATIENCE: Duration = Duration::from_secs(60);
@@ -109,7 +107,7 @@ impl Runner {
             }
             Err(stop) => return Err(stop),
         };
-        let root = flow::layout(&self.host.root, &self.job.service, &previous.id).root;
+        let root = Layout::new(&self.host.root, &self.job.service, &previous.id).root;
         if let Err(error) = point(&hold, &root, &format!("releases/{}", previous.id)).await {
             self.say(&format!("{root}/current could not be set: {error}")).await?;
         }
@@ -127,9 +125,7 @@ impl Runner {
         let mut patience = Patience::of(RESTORE_PATIENCE);
         loop {
             let back = self
-                .step("restore", planned, "restore", |stage, context| async move {
-                    stage.restore(context, deployment).await
-                })
+                .step("restore", planned, "restore", |call| async move { call.restore(deployment).await })
                 .await;
             let Err(Stop::Failed { failure, details }) = back else { return back };
             let pause = patience.pause().filter(|_| failure.fault == Fault::Target);

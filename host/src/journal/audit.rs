@@ -8,8 +8,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::{Actor, JobKind};
-use crate::job::state::JobStatus;
+use crate::model::{Actor, JobKind, JobStatus};
 
 /// What stands where the first record has the hash of the one before.
 pub const BEGINNING: &str = "0000000000000000000000000000000000000000000000000000000000000000";

@@ -26,15 +26,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection, SqlitePool};
 use tokio::sync::watch;
 
-use super::{
-    Actor, AuditEntry, AuditHead, AuditVerdict, CallRecord, CallStart, Event, Failure, JobRecord, Journal,
-    JournalError, NewEvent, NewJob, Observer, PhaseUpdate, Registration, ReleaseRecord, Retention,
-    StepRecord, StepStart, Submitted, Unregistered,
+use super::{AuditEntry, AuditHead, AuditVerdict, Journal, JournalError, Observer};
+use crate::model::{
+    Actor, CallRecord, CallStart, Event, Failure, JobRecord, NewEvent, NewJob, PhaseUpdate, Registration,
+    ReleaseRecord, RemoteProcess, Retention, StepRecord, StepStart, Submitted, Unregistered,
 };
-use crate::ssh::RemoteProcess;
 use check::Check;
 
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "journal", include_str!("../../migrations/1_journal.sql")),
     (2, "audit", include_str!("../../migrations/2_audit.sql")),
     (3, "retention", include_str!("../../migrations/3_retention.sql")),
@@ -42,6 +41,7 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
     (5, "releases", include_str!("../../migrations/5_releases.sql")),
     (6, "generation", include_str!("../../migrations/6_generation.sql")),
     (7, "check", include_str!("../../migrations/7_check.sql")),
+    (8, "words", include_str!("../../migrations/8_words.sql")),
 ];
 
 pub struct Sqlite {
@@ -257,8 +257,8 @@ impl Journal for Sqlite {
         releases::on_target(&self.readers, target).await
     }
 
-    async fn sealed(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError> {
-        jobs::sealed(&self.readers, job).await
+    async fn encrypted_environment(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError> {
+        jobs::encrypted_environment(&self.readers, job).await
     }
 
     async fn unregistered(&self, target: &str) -> Result<Vec<Unregistered>, JournalError> {
@@ -341,6 +341,13 @@ fn writing(what: &'static str) -> impl Fn(sqlx::Error) -> JournalError {
 
 fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<String, JournalError> {
     serde_json::to_string(value).map_err(|source| JournalError::Decode { what, source })
+}
+
+fn encode_option<T: Serialize>(
+    what: &'static str,
+    value: &Option<T>,
+) -> Result<Option<String>, JournalError> {
+    value.as_ref().map(|value| encode(what, value)).transpose()
 }
 
 fn decode<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, JournalError> {

@@ -3,7 +3,7 @@ mod audit;
 use serde_json::json;
 
 use super::*;
-use crate::job::state::{Aftermath, JobState, Phase, PhaseStatus};
+use crate::model::{Aftermath, JobState, Phase, PhaseStatus};
 
 fn new_job(id: &str, key: Option<&str>) -> NewJob {
     NewJob {
@@ -28,7 +28,7 @@ fn new_job(id: &str, key: Option<&str>) -> NewJob {
         plan: json!({}),
         created_at: now(),
         idempotency_key: key.map(Into::into),
-        sealed: Some(vec![1, 2, 3]),
+        encrypted_environment: Some(vec![1, 2, 3]),
         skipped: vec![(Phase::Register, "no registry is set".into())],
     }
 }
@@ -39,7 +39,7 @@ fn release(id: &str) -> ReleaseRecord {
         target: "root@server:22".into(),
         id: id.into(),
         job: "deploy-1".into(),
-        standing: Standing::Candidate,
+        status: ReleaseStatus::Candidate,
         method: "docker".into(),
         port: 8001,
         environment: vec![],
@@ -73,7 +73,7 @@ async fn a_job_survives_a_restart() {
     let journal = Sqlite::open(&folder.path().join("journal.db")).await.unwrap();
     assert_eq!(journal.job("deploy-1").await.unwrap(), Some(job.clone()));
     assert_eq!(journal.unfinished().await.unwrap(), vec![job]);
-    assert_eq!(journal.sealed("deploy-1").await.unwrap(), Some(vec![1, 2, 3]));
+    assert_eq!(journal.encrypted_environment("deploy-1").await.unwrap(), Some(vec![1, 2, 3]));
 }
 
 #[tokio::test]
@@ -121,14 +121,14 @@ async fn the_same_key_gives_the_same_job() {
 }
 
 #[tokio::test]
-async fn what_was_sealed_is_erased_when_the_job_is_over() {
+async fn an_environment_is_erased_when_the_job_is_over() {
     let (_folder, journal) = open().await;
     let Submitted::New(mut job) = journal.submit(&new_job("deploy-1", None)).await.unwrap() else {
         panic!("a first job is new");
     };
     job.state = JobState::Failed(Aftermath::Untouched);
     journal.set_state(&job).await.unwrap();
-    assert_eq!(journal.sealed("deploy-1").await.unwrap(), None);
+    assert_eq!(journal.encrypted_environment("deploy-1").await.unwrap(), None);
     assert!(journal.unfinished().await.unwrap().is_empty());
 }
 
@@ -168,14 +168,14 @@ async fn one_release_is_live() {
         journal.put_release(&release(id)).await.unwrap();
         journal.promote(&release(id)).await.unwrap();
     }
-    let standings: Vec<_> = journal
+    let statuses: Vec<_> = journal
         .releases("shop", "root@server:22")
         .await
         .unwrap()
         .into_iter()
-        .map(|release| (release.id, release.standing))
+        .map(|release| (release.id, release.status))
         .collect();
-    assert_eq!(standings, [("b".into(), Standing::Live), ("a".into(), Standing::Retired)]);
+    assert_eq!(statuses, [("b".into(), ReleaseStatus::Live), ("a".into(), ReleaseStatus::Retired)]);
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn a_step_and_its_calls_are_kept() {
         changes_target: true,
     };
     let call = journal.call_started(&call).await.unwrap();
-    let process = crate::ssh::RemoteProcess { group: 42, started: "then".into() };
+    let process = crate::model::RemoteProcess { group: 42, started: "then".into() };
     journal.call_running(call, &process).await.unwrap();
     journal.call_ended(call, "ok", Some("exit status 0"), "done", 12).await.unwrap();
     journal.step_ended(id, Ok(&json!({"reference": "x"}))).await.unwrap();
@@ -213,23 +213,23 @@ async fn a_step_and_its_calls_are_kept() {
 async fn a_removed_release_is_listed_no_more() {
     let (_folder, journal) = open().await;
     journal.submit(&new_job("deploy-1", None)).await.unwrap();
-    let put = async |service: &str, id: &str, standing| {
-        let release = ReleaseRecord { service: service.into(), standing, ..release(id) };
+    let put = async |service: &str, id: &str, status| {
+        let release = ReleaseRecord { service: service.into(), status, ..release(id) };
         journal.put_release(&release).await.unwrap();
     };
-    put("shop", "a", Standing::Retired).await;
-    put("other", "b", Standing::Live).await;
-    put("shop", "c", Standing::Live).await;
-    put("shop", "a", Standing::Removing).await;
+    put("shop", "a", ReleaseStatus::Retired).await;
+    put("other", "b", ReleaseStatus::Live).await;
+    put("shop", "c", ReleaseStatus::Live).await;
+    put("shop", "a", ReleaseStatus::Removing).await;
     let ids = |releases: Vec<ReleaseRecord>| {
-        releases.into_iter().map(|release| (release.id, release.standing)).collect::<Vec<_>>()
+        releases.into_iter().map(|release| (release.id, release.status)).collect::<Vec<_>>()
     };
-    use Standing::{Live, Removing};
+    use ReleaseStatus::{Live, Removing};
     let of_shop = async || ids(journal.releases("shop", "root@server:22").await.unwrap());
     let on_target = async || ids(journal.releases_on("root@server:22").await.unwrap());
     assert_eq!(of_shop().await, [("c".into(), Live), ("a".into(), Removing)]);
     assert_eq!(on_target().await, [("a".into(), Removing), ("b".into(), Live), ("c".into(), Live)]);
-    put("shop", "a", Standing::Removed).await;
+    put("shop", "a", ReleaseStatus::Removed).await;
     assert_eq!(of_shop().await, [("c".into(), Live)]);
     assert_eq!(on_target().await, [("b".into(), Live), ("c".into(), Live)]);
 }

@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::Problem;
-use crate::job::state::Phase;
+use crate::model::Phase;
 
 /// A pipeline file. Everything may be absent: a service's file says only what differs.
 #[derive(Debug, Default, Deserialize)]

@@ -1,72 +1,23 @@
 //! From the files to a plan: which plugin has which turn, with which settings, grants and limits.
 
+use crate::model::{Keep, Plan, PlannedStep};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toml::Spanned;
 
 use super::file::{self, Entry, PipelineFile};
 use super::problem::{PipelineError, Problem};
-use crate::capability::{Grant, PathGrant};
-use crate::job::state::Phase;
-use crate::stage::SettingProblem;
+use crate::model::{Grant, PathGrant, Phase};
+use crate::plugin::SettingProblem;
 
 const METHOD: &str = "{method}";
 const JOB_TIMEOUT: Duration = Duration::from_secs(600);
 const MEMORY_MIB: u32 = 128;
 /// What holds where `pipelines/default.toml` is not there: the same file, from this program.
 const BUILT_IN: &str = include_str!("../../../pipelines/default.toml");
-
-/// Everything that a job's runner needs to know of its pipeline. A job keeps the plan it began with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    pub job_timeout: Duration,
-    pub phase_timeouts: Vec<(Phase, Duration)>,
-    pub steps: Vec<PlannedStep>,
-    /// Plans that are older than this setting keep by the default.
-    #[serde(default)]
-    pub keep: Keep,
-    /// The variables whose values are no secrets.
-    #[serde(default)]
-    pub public: BTreeSet<String>,
-}
-
-/// Which releases are kept besides the one that runs and the one before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keep {
-    /// No older ones than this.
-    pub days: u32,
-    /// No more than this many bytes on the target, of all services together.
-    pub storage_bytes: u64,
-}
-
-impl Default for Keep {
-    fn default() -> Self {
-        Keep { days: 7, storage_bytes: 2_000_000_000 }
-    }
-}
-
-/// One plugin's turn in a phase.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PlannedStep {
-    pub phase: Phase,
-    pub plugin: String,
-    /// The plugin's digest when the plan was made.
-    pub digest: String,
-    pub settings: Value,
-    pub grants: BTreeSet<Grant>,
-    /// Outside of the service's folder. Plans that are older than these have what the shipped plugins need.
-    #[serde(default = "PathGrant::of_older_plans")]
-    pub paths: Vec<PathGrant>,
-    /// For the whole step. The phase's and the job's limits hold beside it.
-    pub timeout: Duration,
-    pub memory_mib: u32,
-    /// The file to change, when a grant is missing.
-    pub pipeline: String,
-}
 
 /// The plugins that are there, as far as a plan has to know them.
 pub trait Available {
@@ -419,18 +370,5 @@ fn overlay(below: &mut Value, above: &Value) {
             }
         }
         (below, above) => *below = above.clone(),
-    }
-}
-
-impl Plan {
-    pub fn phase_timeout(&self, phase: Phase) -> Duration {
-        self.phase_timeouts
-            .iter()
-            .find(|(named, _)| *named == phase)
-            .map_or(self.job_timeout, |(_, timeout)| *timeout)
-    }
-
-    pub fn steps(&self, phase: Phase) -> impl Iterator<Item = &PlannedStep> {
-        self.steps.iter().filter(move |step| step.phase == phase)
     }
 }

@@ -4,12 +4,11 @@ use serde_json::{Value, json};
 
 use super::file::{PipelineFile, Size, parse};
 use super::plan::{Available, Keep, plan};
-use crate::capability::Grant;
-use crate::job::state::Phase;
-use crate::stage::SettingProblem;
+use crate::model::{Grant, Phase};
+use crate::plugin::SettingProblem;
 
 /// The shipped plugins, as far as a plan sees them. `strict` has a schema that knows `memory` only.
-struct Shelf;
+struct PluginIndex;
 
 const SHELF: &[(&str, &[Phase])] = &[
     ("docker", &[Phase::Validation, Phase::Build, Phase::StartService]),
@@ -20,7 +19,7 @@ const SHELF: &[(&str, &[Phase])] = &[
     ("registry", &[Phase::Register]),
 ];
 
-impl Available for Shelf {
+impl Available for PluginIndex {
     fn names(&self) -> Vec<String> {
         SHELF.iter().map(|(name, _)| (*name).into()).collect()
     }
@@ -54,7 +53,7 @@ fn base() -> PipelineFile {
 
 fn check(own: &str, expect: &[&str]) {
     let problems = match parse(Path::new("shop.toml"), own.into()) {
-        Ok(own) => match plan(&base(), &own, "docker", &Shelf) {
+        Ok(own) => match plan(&base(), &own, "docker", &PluginIndex) {
             Ok(_) => vec![],
             Err(error) => error.0.iter().map(ToString::to_string).collect(),
         },
@@ -120,7 +119,7 @@ fn a_service_changes_what_differs() {
          [phases]\nverify = [\"health\", { plugin = \"health\", settings = { path = \"/ready\" }, timeout = \"5s\" }]\n\
          [timeouts]\njob = \"3m\"\n[limits.docker]\nmemory_mib = 64\n",
     );
-    let plan = plan(&base, &own, "docker", &Shelf).unwrap();
+    let plan = plan(&base, &own, "docker", &PluginIndex).unwrap();
     let build = plan.steps(Phase::Build).next().unwrap();
     assert_eq!(build.settings, json!({ "memory": "256m", "cpus": "1" }));
     assert_eq!(build.memory_mib, 64);
@@ -137,7 +136,7 @@ fn a_service_changes_what_differs() {
 #[test]
 fn a_grant_with_a_path_is_the_grant_and_the_path() {
     let own = read("shop.toml", "[grants]\nhealth = [\"target.write:/srv/{service}/\"]\n");
-    let plan = plan(&base(), &own, "docker", &Shelf).unwrap();
+    let plan = plan(&base(), &own, "docker", &PluginIndex).unwrap();
     let verify = plan.steps(Phase::VerifyHealth).next().unwrap();
     assert!(verify.grants.contains(&Grant::TargetWrite));
     assert_eq!(
@@ -155,7 +154,7 @@ fn a_grant_with_a_path_is_the_grant_and_the_path() {
 #[test]
 fn retention_is_laid_over_key_by_key() {
     let check = |own: &str, days: u32, storage_bytes: u64| {
-        let plan = plan(&base(), &read("shop.toml", own), "docker", &Shelf).unwrap();
+        let plan = plan(&base(), &read("shop.toml", own), "docker", &PluginIndex).unwrap();
         assert_eq!(plan.keep, Keep { days, storage_bytes }, "{own}");
     };
     check("", 7, 2_000_000_000);
@@ -167,7 +166,7 @@ fn retention_is_laid_over_key_by_key() {
 fn what_is_public_is_replaced() {
     let base = read("default.toml", &format!("{}\n[environment]\npublic = [\"LOG_LEVEL\"]\n", base().text));
     let check = |own: &str, expect: &[&str]| {
-        let plan = plan(&base, &read("shop.toml", own), "docker", &Shelf).unwrap();
+        let plan = plan(&base, &read("shop.toml", own), "docker", &PluginIndex).unwrap();
         assert_eq!(plan.public.iter().map(String::as_str).collect::<Vec<_>>(), expect, "{own}");
     };
     check("", &["LOG_LEVEL"]);
@@ -176,7 +175,7 @@ fn what_is_public_is_replaced() {
     check("[environment]\npublic = []\n", &[]);
     // A plan of an older version has none.
     let mut old =
-        serde_json::to_value(plan(&base, &PipelineFile::default(), "docker", &Shelf).unwrap()).unwrap();
+        serde_json::to_value(plan(&base, &PipelineFile::default(), "docker", &PluginIndex).unwrap()).unwrap();
     old.as_object_mut().unwrap().remove("public");
     assert!(serde_json::from_value::<super::Plan>(old).unwrap().public.is_empty());
 }
@@ -198,7 +197,7 @@ fn sizes_are_read() {
 
 #[test]
 fn a_method_may_leave_validation_to_others() {
-    let plan = plan(&base(), &PipelineFile::default(), "bare", &Shelf).unwrap();
+    let plan = plan(&base(), &PipelineFile::default(), "bare", &PluginIndex).unwrap();
     let others: Vec<_> = plan.steps(Phase::Validation).map(|step| step.plugin.as_str()).collect();
     assert_eq!(others, ["preflight", "sftp"]);
     assert_eq!(plan.steps(Phase::Build).next().unwrap().plugin, "bare");

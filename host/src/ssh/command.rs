@@ -1,6 +1,7 @@
 //! What a remote command is, how it is written on one shell line, and what came of it.
 //! Nothing is sent from here.
 
+use crate::model::RemoteProcess;
 use std::fmt;
 use std::time::Duration;
 
@@ -48,15 +49,6 @@ impl Watch for () {}
 pub enum Stream {
     Stdout,
     Stderr,
-}
-
-/// A process group on the target, named so that no later one is taken for it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct RemoteProcess {
-    /// The group's id, which is its first process's id.
-    pub group: u32,
-    /// The target's boot and the moment in it that the first process started.
-    pub started: String,
 }
 
 /// How a command ended.

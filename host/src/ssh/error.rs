@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ended, Holder, RemoteProcess};
+use super::{Ended, Holder};
+use crate::model::RemoteProcess;
 
 /// What went wrong. `Display` is the whole message: the thing, the cause, the next move.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -6,11 +6,12 @@ use std::time::Duration;
 use russh::ChannelMsg;
 use tokio::time::timeout;
 
-use super::command::{KILL, RemoteProcess};
+use super::command::KILL;
 use super::connection::Connection;
 use super::lanes::Lane;
 use super::lines::Tail;
 use super::{Ended, Ssh, SshError};
+use crate::model::RemoteProcess;
 
 /// Ending a group takes two seconds at most, and the way there and back.
 const KILL_LIMIT: Duration = Duration::from_secs(15);

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::lanes::Lane;
-use super::{Exit, RemoteCommand, RemoteProcess, Ssh, SshError};
+use super::{Exit, RemoteCommand, Ssh, SshError};
+use crate::model::RemoteProcess;
 
 /// How long a lease lasts that nobody renews.
 pub const LEASE_TIME: Duration = Duration::from_secs(30);
@@ -94,12 +95,12 @@ struct Inner {
     last: Option<Generation>,
     /// Whose time had run out, and the command that it may have left running.
     before: Option<(Holder, Option<RemoteProcess>)>,
-    standing: Mutex<Standing>,
+    confidence: Mutex<Confidence>,
     renewing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone)]
-enum Standing {
+enum Confidence {
     /// Confirmed by an answer to a question that was asked then.
     Confirmed(Moment),
     Lost(Holder),
@@ -149,7 +150,7 @@ impl Ssh {
                         generation: number.parse().unwrap_or_default(),
                         last: (last.number > 0).then_some(last),
                         before,
-                        standing: Mutex::new(Standing::Confirmed(asked)),
+                        confidence: Mutex::new(Confidence::Confirmed(asked)),
                         renewing: tokio::sync::Mutex::default(),
                     }),
                 }))
@@ -220,9 +221,9 @@ impl Lease {
 
     /// Who has it now, once it was lost.
     pub fn lost_to(&self) -> Option<Holder> {
-        match self.standing() {
-            Standing::Confirmed(_) => None,
-            Standing::Lost(holder) => Some(holder),
+        match self.confidence() {
+            Confidence::Confirmed(_) => None,
+            Confidence::Lost(holder) => Some(holder),
         }
     }
 
@@ -231,10 +232,10 @@ impl Lease {
     /// # Errors
     /// `LeaseLost`, or that the target cannot be asked.
     pub async fn held(&self) -> Result<(), SshError> {
-        match self.standing() {
-            Standing::Confirmed(when) if when.elapsed() < BELIEVED => Ok(()),
-            Standing::Confirmed(_) => self.renew().await,
-            Standing::Lost(holder) => Err(self.lost(holder)),
+        match self.confidence() {
+            Confidence::Confirmed(when) if when.elapsed() < BELIEVED => Ok(()),
+            Confidence::Confirmed(_) => self.renew().await,
+            Confidence::Lost(holder) => Err(self.lost(holder)),
         }
     }
 
@@ -247,18 +248,18 @@ impl Lease {
         let asked = Moment::now();
         let said = self.ask("keep").await?;
         let mut lines = said.lines();
-        let standing = match lines.next() {
-            Some("ours") => Standing::Confirmed(asked),
-            Some("lost") => Standing::Lost(Holder {
+        let confidence = match lines.next() {
+            Some("ours") => Confidence::Confirmed(asked),
+            Some("lost") => Confidence::Lost(Holder {
                 job: lines.next().unwrap_or_default().to_owned(),
                 who: lines.next().unwrap_or_default().to_owned(),
             }),
             _ => return Err(not_understood(&self.inner.folder, &said)),
         };
-        *self.inner.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing.clone();
-        match standing {
-            Standing::Confirmed(_) => Ok(()),
-            Standing::Lost(holder) => Err(self.lost(holder)),
+        *self.inner.confidence.lock().unwrap_or_else(PoisonError::into_inner) = confidence.clone();
+        match confidence {
+            Confidence::Confirmed(_) => Ok(()),
+            Confidence::Lost(holder) => Err(self.lost(holder)),
         }
     }
 
@@ -280,8 +281,8 @@ impl Lease {
         self.inner.ssh.lease_command(&self.inner.folder, action, words).await
     }
 
-    fn standing(&self) -> Standing {
-        self.inner.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn confidence(&self) -> Confidence {
+        self.inner.confidence.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lost(&self, holder: Holder) -> SshError {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::command::RemoteProcess;
+use crate::model::RemoteProcess;
 
 /// How much of each stream is kept.
 const KEPT: usize = 1024 * 1024;

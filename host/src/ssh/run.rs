@@ -9,11 +9,11 @@ use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::command::RemoteProcess;
 use super::connection::{Connection, SessionPermit, close};
 use super::lanes::Lane;
 use super::lines::{Lines, Marker, Preamble, Tail};
 use super::{Ended, Exit, Lease, Output, RemoteCommand, Ssh, SshError, Stream, Watch};
+use crate::model::RemoteProcess;
 
 /// A command has exited; how long to wait for more output from what it left running behind it.
 const LAST_WORDS: Duration = Duration::from_secs(2);

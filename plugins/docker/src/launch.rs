@@ -73,7 +73,7 @@ impl Launch {
             name: self.container.clone(),
             port: self.port,
             alive: script(ALIVE),
-            last_words: script("exec \"$1\" logs --tail 100 \"$2\" 2>&1"),
+            log_tail: script("exec \"$1\" logs --tail 100 \"$2\" 2>&1"),
         }
     }
 }

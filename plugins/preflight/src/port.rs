@@ -171,7 +171,7 @@ mod tests {
                     name: String::new(),
                     port,
                     alive: vec![],
-                    last_words: vec![],
+                    log_tail: vec![],
                 },
             }),
         }

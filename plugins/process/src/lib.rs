@@ -258,6 +258,6 @@ fn instance(deployment: &Deployment, paths: &Paths, port: u16) -> Instance {
         name: format!("{}-{}", deployment.service, deployment.release),
         port,
         alive: Script::Alive.argv([paths.pid.as_str()]),
-        last_words: ["tail", "-n", "100", &paths.log].map(String::from).to_vec(),
+        log_tail: ["tail", "-n", "100", &paths.log].map(String::from).to_vec(),
     }
 }

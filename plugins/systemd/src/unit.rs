@@ -184,7 +184,7 @@ fn instance(unit: &str, release: &str, port: u16) -> Result<Instance, Error> {
         name: unit.into(),
         port,
         alive: alive(unit, release),
-        last_words: log(unit, &put_in_place(unit)?),
+        log_tail: log(unit, &put_in_place(unit)?),
     })
 }
 

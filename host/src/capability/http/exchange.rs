@@ -12,7 +12,7 @@ use reqwest::{Method, Url};
 use tokio::task::JoinSet;
 
 use super::own::PLUGIN_HEADER;
-use crate::capability::Secret;
+use crate::secret::Secret;
 use crate::ssh::{Ssh, SshError};
 
 /// The most of a body that a plugin gets.

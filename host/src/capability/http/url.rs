@@ -2,7 +2,8 @@
 
 use reqwest::Url;
 
-use crate::capability::{Login, Secret};
+use crate::capability::Login;
+use crate::secret::Secret;
 
 /// The longest path with its query, in bytes.
 const LONGEST_PATH: usize = 8 << 10;

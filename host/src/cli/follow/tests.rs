@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::http::ledger::Ledger;
 use crate::http::{self, App};
-use crate::job::state::{Aftermath, JobState};
-use crate::journal::{EventKind, Journal, NewEvent, now};
+use crate::journal::{Journal, now};
+use crate::model::{Aftermath, EventKind, JobState, NewEvent};
 
 struct Server {
     stop: oneshot::Sender<()>,

@@ -176,8 +176,8 @@ fn request() -> DeployRequest {
     }
 }
 
-fn actor() -> crate::journal::Actor {
-    crate::journal::Actor { name: "ann".into(), from: "test".into() }
+fn actor() -> crate::model::Actor {
+    crate::model::Actor { name: "ann".into(), from: "test".into() }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::http::service::{JobLimits, PluginSummary, RefusedPlugin};
+use crate::job::{JobLimits, PluginSummary, RefusedPlugin};
 
 /// The answer to `GET /health`.
 #[derive(Debug, Serialize)]

@@ -101,33 +101,6 @@ fn ports_are_whole_numbers_in_their_range() {
 }
 
 #[test]
-fn names_are_right_for_folders_images_and_units() {
-    let long = "a".repeat(63);
-    for good in ["a", "hello", "hello-api", "h2.o_x", "0a", long.as_str()] {
-        assert_eq!(service_name_problem(good), None, "{good}");
-    }
-    let longer = "a".repeat(64);
-    let bad = [
-        ("", "lower-case"),
-        ("..", "lower-case"),
-        ("a..b", "`a-b`"),
-        ("a/b", "`a-b`"),
-        ("-a", "`a`"),
-        ("a-", "`a`"),
-        ("a--b", "`a-b`"),
-        ("Hello", "`hello`"),
-        ("h\u{e9}llo", "`h-llo`"),
-        ("a b", "`a-b`"),
-        ("default", "pipeline"),
-        (longer.as_str(), "1 to 63"),
-    ];
-    for (name, part) in bad {
-        let message = service_name_problem(name).unwrap_or_default();
-        assert!(message.contains(part), "{name}: {message:?}");
-    }
-}
-
-#[test]
 fn environment_values_are_never_shown() {
     check(with("environment_vars", json!("hunter2")), &[("environment_vars", "an object of strings")]);
     check(with("environment_vars", json!(["A=hunter2"])), &[("environment_vars", "an array")]);

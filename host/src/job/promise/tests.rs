@@ -4,17 +4,17 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::journal::{Variable, now};
-use crate::pipeline::PlannedStep;
-use crate::stage::SettingProblem;
+use crate::journal::now;
+use crate::model::{PlannedStep, Variable};
+use crate::plugin::SettingProblem;
 
-fn release(standing: Standing) -> ReleaseRecord {
+fn release(status: ReleaseStatus) -> ReleaseRecord {
     ReleaseRecord {
         service: "shop".into(),
         target: "root@server:22".into(),
         id: "r1".into(),
         job: "deploy-1".into(),
-        standing,
+        status,
         method: "docker".into(),
         port: 8001,
         environment: vec![Variable { name: "COLOUR".into(), one_line: true }],
@@ -104,13 +104,13 @@ fn what_is_known_without_the_target() {
         assert_eq!(found.as_deref(), expect, "{release:?}");
     };
     let good = plan(&steps("docker", "health"));
-    let retired = release(Standing::Retired);
+    let retired = release(ReleaseStatus::Retired);
     check(&retired, Some(&good), None);
-    check(&release(Standing::Live), Some(&good), Some("it is the one that runs"));
-    check(&release(Standing::Bad), Some(&good), Some("it failed when it was deployed"));
-    check(&release(Standing::Candidate), Some(&good), Some("it was never verified"));
-    check(&release(Standing::Removing), Some(&good), Some("its removal from the target has begun"));
-    check(&release(Standing::Removed), Some(&good), Some("it was removed from the target"));
+    check(&release(ReleaseStatus::Live), Some(&good), Some("it is the one that runs"));
+    check(&release(ReleaseStatus::Bad), Some(&good), Some("it failed when it was deployed"));
+    check(&release(ReleaseStatus::Candidate), Some(&good), Some("it was never verified"));
+    check(&release(ReleaseStatus::Removing), Some(&good), Some("its removal from the target has begun"));
+    check(&release(ReleaseStatus::Removed), Some(&good), Some("it was removed from the target"));
     let unfinished = ReleaseRecord { artifact: None, ..retired.clone() };
     check(&unfinished, Some(&good), Some("it was never built and started to the end"));
     check(&retired, None, Some("how it was deployed is not on record, or was written by another version"));
@@ -131,7 +131,7 @@ fn what_is_known_without_the_target() {
 #[test]
 fn what_is_seen_on_the_target() {
     let stat = |kind, mode| Some(Stat { kind, size: 1, mode });
-    let layout = flow::layout("/opt", "shop", "r1");
+    let layout = conversions::layout("/opt", "shop", "r1");
     let artifact = |digest: &str| Artifact {
         kind: "image".into(),
         reference: "shop:r1".into(),
@@ -143,7 +143,7 @@ fn what_is_seen_on_the_target() {
         environment: stat(Kind::File, 0o600),
         artifact: Ok(Some(artifact("sha256:1"))),
     };
-    let retired = release(Standing::Retired);
+    let retired = release(ReleaseStatus::Retired);
     let check = |release: &ReleaseRecord, seen: OnTarget, expect: Option<&str>| {
         let found = lacks_there(release, &layout, &seen).map(|because| because.to_string());
         assert_eq!(found.as_deref(), expect, "{seen:?}");
@@ -168,21 +168,23 @@ fn what_is_seen_on_the_target() {
 
 #[test]
 fn a_rollback_goes_where_it_was_asked_to_or_nowhere() {
-    use Standing::{Bad, Live, Retired};
+    use ReleaseStatus::{Bad, Live, Retired};
     const GONE: Option<&str> = Some("its image is gone");
-    let check = |releases: &[(&str, Standing, bool, Option<&str>)],
+    let check = |releases: &[(&str, ReleaseStatus, bool, Option<&str>)],
                  wanted: Option<&str>,
                  expect: Option<(&str, &str, &str)>| {
         let candidates: Vec<Candidate<'_>> = releases
             .iter()
-            .map(|(id, standing, is_predecessor, unavailable)| Candidate {
+            .map(|(id, status, is_predecessor, unavailable)| Candidate {
                 id,
-                standing: *standing,
+                status: *status,
                 is_predecessor: *is_predecessor,
-                unavailable: match standing {
+                unavailable: match status {
                     Live => Some("it is the one that runs"),
                     Bad => Some("it failed"),
-                    Retired | Standing::Candidate | Standing::Removing | Standing::Removed => *unavailable,
+                    Retired | ReleaseStatus::Candidate | ReleaseStatus::Removing | ReleaseStatus::Removed => {
+                        *unavailable
+                    }
                 },
             })
             .collect();

@@ -7,9 +7,9 @@ use sqlx::{Row, SqliteConnection, SqlitePool};
 use super::{decode, reading, writing};
 use crate::journal::audit::{BEGINNING, Chain, Link, hash};
 use crate::journal::{
-    Actor, AuditAction, AuditEntry, AuditHead, AuditRecord, AuditVerdict, JobRecord, JournalError,
-    UsedPlugin, now, time_text,
+    AuditAction, AuditEntry, AuditHead, AuditRecord, AuditVerdict, JournalError, UsedPlugin, now, time_text,
 };
+use crate::model::{Actor, JobRecord};
 
 pub async fn accepted(connection: &mut SqliteConnection, job: &JobRecord) -> Result<(), JournalError> {
     let action = AuditAction::Accepted {

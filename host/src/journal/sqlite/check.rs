@@ -81,17 +81,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::journal::{Actor, Journal, NewJob, Sqlite, Submitted, now};
+    use crate::journal::{Journal, Sqlite, now};
+    use crate::model::{Actor, NewJob, Submitted};
 
     fn new_job(id: &str) -> NewJob {
         NewJob {
             id: id.into(),
-            kind: crate::journal::JobKind::Deploy,
+            kind: crate::model::JobKind::Deploy,
             service: "shop".into(),
             target: "root@server:22".into(),
             method: "docker".into(),
             release: id.into(),
-            request: crate::journal::JobRequest {
+            request: crate::model::JobRequest {
                 service_path: "shop".into(),
                 service_folder: "/srv/shop".into(),
                 folder_mark: None,
@@ -106,7 +107,7 @@ mod tests {
             plan: json!({ "filling": "x".repeat(200_000) }),
             created_at: now(),
             idempotency_key: None,
-            sealed: None,
+            encrypted_environment: None,
             skipped: Vec::new(),
         }
     }
@@ -178,7 +179,7 @@ mod tests {
         let Submitted::New(mut job) = journal.submit(&new_job("deploy-1")).await.unwrap() else {
             panic!("a first job is new");
         };
-        job.state = crate::job::state::JobState::Completed;
+        job.state = crate::model::JobState::Completed;
         journal.set_state(&job).await.unwrap();
         journal.set_cancelled_by("deploy-1", &actor).await.unwrap();
         assert_eq!(journal.job("deploy-1").await.unwrap().unwrap().cancelled_by, None);

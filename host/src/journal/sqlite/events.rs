@@ -3,7 +3,8 @@
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use super::{decode, reading, time, word, writing};
-use crate::journal::{Event, JournalError, NewEvent, time_text};
+use crate::journal::{JournalError, time_text};
+use crate::model::{Event, NewEvent};
 
 pub async fn append(writer: &SqlitePool, job: &str, events: &[NewEvent]) -> Result<(), JournalError> {
     let failed = writing("events");

@@ -1,14 +1,14 @@
 //! Jobs and their phases.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use super::{audit, decode, decode_option, encode, events, reading, time, time_option, word, writing};
-use crate::job::state::{Phase, PhaseStatus};
-use crate::journal::{
-    Actor, EventKind, JobRecord, JournalError, NewEvent, NewJob, PhaseRecord, PhaseUpdate, ReleaseRecord,
-    Retention, Submitted, now, time_text,
+use crate::journal::{JournalError, now, time_text};
+use crate::model::{
+    Actor, EventKind, JobRecord, NewEvent, NewJob, Phase, PhaseRecord, PhaseStatus, PhaseUpdate,
+    ReleaseRecord, Retention, Submitted,
 };
 
 pub async fn submit(writer: &SqlitePool, job: &NewJob) -> Result<Submitted, JournalError> {
@@ -40,7 +40,7 @@ pub async fn submit(writer: &SqlitePool, job: &NewJob) -> Result<Submitted, Jour
     .bind(&job.release)
     .bind(encode("the request", &job.request)?)
     .bind(encode("the plan", &job.plan)?)
-    .bind(encode("the state", &crate::job::state::JobState::Pending)?)
+    .bind(encode("the state", &crate::model::JobState::Pending)?)
     .bind(time_text(job.created_at))
     .bind(&job.idempotency_key)
     .execute(&mut *transaction)
@@ -62,10 +62,10 @@ pub async fn submit(writer: &SqlitePool, job: &NewJob) -> Result<Submitted, Jour
             .await
             .map_err(&failed)?;
     }
-    if let Some(sealed) = &job.sealed {
-        sqlx::query("INSERT INTO sealed (job, content) VALUES (?, ?)")
+    if let Some(encrypted) = &job.encrypted_environment {
+        sqlx::query("INSERT INTO encrypted_environments (job, content) VALUES (?, ?)")
             .bind(&job.id)
-            .bind(sealed)
+            .bind(encrypted)
             .execute(&mut *transaction)
             .await
             .map_err(&failed)?;
@@ -170,7 +170,7 @@ pub async fn set_state(writer: &SqlitePool, job: &JobRecord) -> Result<(), Journ
     .await
     .map_err(&failed)?;
     if job.state.is_over() {
-        sqlx::query("DELETE FROM sealed WHERE job = ?")
+        sqlx::query("DELETE FROM encrypted_environments WHERE job = ?")
             .bind(&job.id)
             .execute(&mut *transaction)
             .await
@@ -293,12 +293,12 @@ pub async fn set_phase(writer: &SqlitePool, job: &str, update: &PhaseUpdate) -> 
     transaction.commit().await.map_err(&failed)
 }
 
-pub async fn sealed(readers: &SqlitePool, job: &str) -> Result<Option<Vec<u8>>, JournalError> {
-    sqlx::query_scalar("SELECT content FROM sealed WHERE job = ?")
+pub async fn encrypted_environment(readers: &SqlitePool, job: &str) -> Result<Option<Vec<u8>>, JournalError> {
+    sqlx::query_scalar("SELECT content FROM encrypted_environments WHERE job = ?")
         .bind(job)
         .fetch_optional(readers)
         .await
-        .map_err(reading("what was sealed"))
+        .map_err(reading("an encrypted environment"))
 }
 
 async fn read(connection: &mut SqliteConnection, id: &str) -> Result<Option<JobRecord>, JournalError> {
@@ -346,7 +346,7 @@ fn job_of(row: &SqliteRow) -> Result<JobRecord, JournalError> {
         method: text("method")?,
         release: text("release")?,
         request: decode("a request", &text("request")?)?,
-        plan: decode::<Value>("a plan", &text("plan")?)?,
+        plan: decode("a plan", &text("plan")?)?,
         state: decode("a job's state", &text("state")?)?,
         cancelled_by: option("cancelled_by")?,
         created_at: time("a time", text("created_at")?)?,

@@ -3,7 +3,8 @@
 use sqlx::{Row, SqlitePool};
 
 use super::{encode, jobs, reading, writing};
-use crate::journal::{JournalError, Registration, Unregistered};
+use crate::journal::JournalError;
+use crate::model::{Registration, Unregistered};
 
 pub async fn unregistered(readers: &SqlitePool, target: &str) -> Result<Vec<Unregistered>, JournalError> {
     let failed = reading("jobs to register");

@@ -3,8 +3,9 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::{decode, decode_option, encode, reading, time, time_option, word, writing};
-use crate::journal::{JournalError, ReleaseRecord, Standing, now, time_text};
+use super::{decode, decode_option, encode, encode_option, reading, time, time_option, word, writing};
+use crate::journal::{JournalError, now, time_text};
+use crate::model::{ReleaseRecord, ReleaseStatus};
 
 pub async fn put(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(), JournalError> {
     let mut connection = writer.acquire().await.map_err(writing("a release"))?;
@@ -15,8 +16,8 @@ pub async fn promote(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(),
     let failed = writing("the live release");
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
     sqlx::query(
-        "UPDATE releases SET standing = 'retired'
-         WHERE service = ? AND target = ? AND standing = 'live' AND id <> ?",
+        "UPDATE releases SET status = 'retired'
+         WHERE service = ? AND target = ? AND status = 'live' AND id <> ?",
     )
     .bind(&release.service)
     .bind(&release.target)
@@ -25,7 +26,7 @@ pub async fn promote(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(),
     .await
     .map_err(&failed)?;
     let promoted_at = release.promoted_at.or_else(|| Some(now()));
-    let live = ReleaseRecord { standing: Standing::Live, promoted_at, ..release.clone() };
+    let live = ReleaseRecord { status: ReleaseStatus::Live, promoted_at, ..release.clone() };
     put_in(&mut transaction, &live).await?;
     transaction.commit().await.map_err(&failed)
 }
@@ -58,7 +59,7 @@ pub async fn of_service(
     target: &str,
 ) -> Result<Vec<ReleaseRecord>, JournalError> {
     sqlx::query(
-        "SELECT * FROM releases WHERE service = ? AND target = ? AND standing <> 'removed' ORDER BY id DESC",
+        "SELECT * FROM releases WHERE service = ? AND target = ? AND status <> 'removed' ORDER BY id DESC",
     )
     .bind(service)
     .bind(target)
@@ -71,7 +72,7 @@ pub async fn of_service(
 }
 
 pub async fn on_target(readers: &SqlitePool, target: &str) -> Result<Vec<ReleaseRecord>, JournalError> {
-    sqlx::query("SELECT * FROM releases WHERE target = ? AND standing <> 'removed' ORDER BY id")
+    sqlx::query("SELECT * FROM releases WHERE target = ? AND status <> 'removed' ORDER BY id")
         .bind(target)
         .fetch_all(readers)
         .await
@@ -104,13 +105,12 @@ pub async fn set_droplet_id(writer: &SqlitePool, service: &str, id: u64) -> Resu
 }
 
 async fn put_in(connection: &mut SqliteConnection, release: &ReleaseRecord) -> Result<(), JournalError> {
-    let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
     sqlx::query(
-        "INSERT INTO releases (service, target, id, job, standing, method, port, environment,
+        "INSERT INTO releases (service, target, id, job, status, method, port, environment,
             environment_digest, files, artifact, instance, plugins, plan, created_at, promoted_at, promoted_by,
             origin)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (service, target, id) DO UPDATE SET standing = excluded.standing,
+         ON CONFLICT (service, target, id) DO UPDATE SET status = excluded.status,
             files = excluded.files, artifact = excluded.artifact, instance = excluded.instance,
             plugins = excluded.plugins, plan = coalesce(excluded.plan, plan),
             promoted_at = coalesce(excluded.promoted_at, promoted_at),
@@ -120,20 +120,20 @@ async fn put_in(connection: &mut SqliteConnection, release: &ReleaseRecord) -> R
     .bind(&release.target)
     .bind(&release.id)
     .bind(&release.job)
-    .bind(release.standing.name())
+    .bind(release.status.name())
     .bind(&release.method)
     .bind(release.port)
     .bind(encode("the environment's names", &release.environment)?)
     .bind(&release.environment_digest)
-    .bind(json(&release.files))
-    .bind(json(&release.artifact))
-    .bind(json(&release.instance))
-    .bind(release.plugins.to_string())
-    .bind(json(&release.plan))
+    .bind(encode_option("the files", &release.files)?)
+    .bind(encode_option("an artifact", &release.artifact)?)
+    .bind(encode_option("an instance", &release.instance)?)
+    .bind(encode("the plugins' digests", &release.plugins)?)
+    .bind(encode_option("a release's plan", &release.plan)?)
     .bind(time_text(release.created_at))
     .bind(release.promoted_at.map(time_text))
     .bind(&release.promoted_by)
-    .bind(release.origin.as_ref().map(|origin| encode("a release's origin", origin)).transpose()?)
+    .bind(encode_option("a release's origin", &release.origin)?)
     .execute(connection)
     .await
     .map_err(writing("a release"))?;
@@ -149,7 +149,7 @@ fn release_of(row: &SqliteRow) -> Result<ReleaseRecord, JournalError> {
         target: text("target")?,
         id: text("id")?,
         job: text("job")?,
-        standing: word("a release's standing", text("standing")?)?,
+        status: word("a release's status", text("status")?)?,
         method: text("method")?,
         port: row.try_get("port").map_err(&failed)?,
         environment: decode("an environment's names", &text("environment")?)?,

@@ -4,8 +4,8 @@ use serde_json::Value;
 use sqlx::{Row, SqlitePool};
 
 use super::{decode, decode_option, encode, reading, time, time_option, writing};
-use crate::journal::{CallRecord, CallStart, Failure, JournalError, StepRecord, StepStart, now, time_text};
-use crate::ssh::RemoteProcess;
+use crate::journal::{JournalError, now, time_text};
+use crate::model::{CallRecord, CallStart, Failure, RemoteProcess, StepRecord, StepStart};
 
 pub async fn started(writer: &SqlitePool, step: &StepStart) -> Result<i64, JournalError> {
     let done = sqlx::query(

@@ -110,7 +110,7 @@ pub fn instance(with: &str, deployment: &Deployment) -> Instance {
         name: deployment.release.clone(),
         port: deployment.port,
         alive: argv.clone(),
-        last_words: argv,
+        log_tail: argv,
     }
 }
 

@@ -26,14 +26,14 @@ mod bindings {
         runtime_path: "deployer_plugin::wit_bindgen::rt",
         pub_export_macro: true,
         with: {
-            "deployer:pipeline/types@1.0.0": deployer_plugin::types,
-            "deployer:pipeline/target@1.0.0": deployer_plugin::target,
-            "deployer:pipeline/environment@1.0.0": deployer_plugin::environment,
-            "deployer:pipeline/instance@1.0.0": deployer_plugin::instance,
-            "deployer:pipeline/http@1.0.0": deployer_plugin::http,
-            "deployer:pipeline/log@1.0.0": deployer_plugin::log,
-            "deployer:pipeline/progress@1.0.0": deployer_plugin::progress,
-            "deployer:pipeline/control@1.0.0": deployer_plugin::control,
+            "deployer:pipeline/types@0.9.0": deployer_plugin::types,
+            "deployer:pipeline/target@0.9.0": deployer_plugin::target,
+            "deployer:pipeline/environment@0.9.0": deployer_plugin::environment,
+            "deployer:pipeline/instance@0.9.0": deployer_plugin::instance,
+            "deployer:pipeline/http@0.9.0": deployer_plugin::http,
+            "deployer:pipeline/log@0.9.0": deployer_plugin::log,
+            "deployer:pipeline/progress@0.9.0": deployer_plugin::progress,
+            "deployer:pipeline/control@0.9.0": deployer_plugin::control,
         },
     });
 }
@@ -176,7 +176,7 @@ impl phases::start::Guest for Naughty {
             name: deployment.release,
             port: if lie { 0 } else { deployment.port },
             alive: vec!["true".into()],
-            last_words: vec!["true".into()],
+            log_tail: vec!["true".into()],
         })
     }
 

@@ -187,7 +187,7 @@ impl Scene {
                     name: String::new(),
                     port: 8001,
                     alive: vec![],
-                    last_words: vec![],
+                    log_tail: vec![],
                 },
             }),
         }

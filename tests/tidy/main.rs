@@ -1,0 +1,118 @@
+//! The rules of the code base that a compiler does not check.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+mod imports;
+
+const LONGEST: usize = 480;
+
+/// Which library only which modules of the host may know.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("axum", &["http", "demo/registry"]),
+    ("wasmtime", &["plugin", "capability", "contract"]),
+    ("russh", &["ssh", "demo"]),
+    ("sqlx", &["journal"]),
+    ("clap", &["cli", "settings", "main"]),
+    ("anyhow", &["cli", "main"]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// Every Rust file of the project, by its path from the top.
+fn sources() -> Vec<(String, String)> {
+    let root = root();
+    let mut found = Vec::new();
+    let mut folders = ["host", "plugins", "tests"].map(|name| root.join(name)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if path.file_name().is_some_and(|name| name != "target") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(found.len() > 50, "the sources are where they are looked for");
+    found
+}
+
+#[test]
+fn each_library_is_known_where_it_belongs_only() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        let Some(module) = file.strip_prefix("host/src/") else { continue };
+        for (library, modules) in LAYERS {
+            let may = modules.iter().any(|allowed| {
+                let rest = module.strip_prefix(allowed);
+                rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+            });
+            let knows = text.lines().any(|line| {
+                let code = line.split("//").next().unwrap_or_default();
+                code.contains(&format!("{library}::")) || code.contains(&format!("{library}_"))
+            });
+            if knows && !may && !module.contains("tests") {
+                wrong.push(format!("{file} knows {library}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_are_of_a_size_that_can_be_read() {
+    let long: Vec<String> = sources()
+        .into_iter()
+        .filter(|(_, text)| text.lines().count() > LONGEST)
+        .map(|(file, text)| format!("{file}: {} lines", text.lines().count()))
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn a_module_is_a_file_of_its_name_and_says_what_it_is() {
+    for (file, text) in sources() {
+        assert!(!file.ends_with("mod.rs"), "{file}: call it by the module's name");
+        let first = text.lines().next().unwrap_or_default();
+        let silent = file.contains("tests") || file.starts_with("host/src/main");
+        assert!(silent || first.starts_with("//!"), "{file} does not say what it owns");
+    }
+}
+
+/// The files of a crate, by their paths below its `src`.
+fn crate_files(folder: &str) -> BTreeMap<String, String> {
+    let below = format!("{folder}/src/");
+    let files = sources().into_iter();
+    files.filter_map(|(file, text)| Some((file.strip_prefix(&below)?.to_owned(), text))).collect()
+}
+
+#[test]
+fn each_module_knows_only_those_below_it() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let floors = imports::floors(&readme);
+    assert!(floors.len() > 8, "the code map's floors are read: {floors:?}");
+    let wrong = imports::upward(&imports::read(&crate_files("host")), &floors);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_files_know_each_other() {
+    let mut crates = vec!["host".to_owned()];
+    for entry in std::fs::read_dir(root().join("plugins")).unwrap() {
+        crates.push(format!("plugins/{}", entry.unwrap().file_name().display()));
+    }
+    for folder in crates {
+        let files = crate_files(&folder);
+        assert!(!files.is_empty(), "{folder} has sources");
+        let wrong = imports::circles(&imports::read(&files));
+        assert!(wrong.is_empty(), "{folder}: {wrong:#?}");
+    }
+}
