@@ -15,6 +15,8 @@ mod plan;
 mod process;
 mod release;
 mod retention;
+#[cfg(test)]
+pub mod samples;
 mod state;
 mod step;
 mod stored;
