@@ -317,7 +317,7 @@ impl Sources {
             let (url, login) = split_login(&found.value);
             Ok(Some((url.trim_end_matches('/').to_owned(), login)))
         } else {
-            found.value = without_user(&found.value);
+            found.value = without_secrets(&found.value);
             Err(found.wrong("URL of a scheme, a host and perhaps a path", "http://127.0.0.1:8000"))
         }
     }
@@ -336,6 +336,15 @@ impl Sources {
         } else {
             Err(found.wrong("absolute path below `/`", "/opt/fpai/services"))
         }
+    }
+}
+
+/// A registry's URL as it may be shown: a query may have a token in it, as a user has a password.
+fn without_secrets(url: &str) -> String {
+    let url = without_user(url);
+    match url.find(['?', '#']) {
+        Some(at) => format!("{}\u{2026}", url.get(..=at).unwrap_or_default()),
+        None => url,
     }
 }
 

@@ -190,7 +190,6 @@ mod tests {
     use super::*;
     use crate::model::samples;
     use ReleaseStatus::{Bad, Candidate, Live, Removed, Removing, Retired};
-    
 
     fn release(id: &str, status: ReleaseStatus) -> ReleaseRecord {
         ReleaseRecord { job: format!("job-{id}"), files: samples::files(1), ..samples::release(id, status) }

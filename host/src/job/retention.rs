@@ -123,7 +123,6 @@ impl fmt::Display for Because {
 mod tests {
     use super::*;
     use crate::model::{Artifact, Stored, samples};
-    
 
     const NOW: &str = "2026-11-25T00:00:00Z";
 

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::model::{
-    Aftermath, JobKind, JobRequest, JobState, Left, Phase, PhaseStatus, ReleaseStatus, Removed,
-    Variable, samples,
+    Aftermath, JobKind, JobRequest, JobState, Left, Phase, PhaseStatus, ReleaseStatus, Removed, Variable,
+    samples,
 };
 
 fn new_job(id: &str, key: Option<&str>) -> NewJob {

@@ -183,13 +183,23 @@ impl Known {
         let mut redacted = Cow::Borrowed(text);
         for layers in 0..=LAYERS {
             let Some(view) = View::below(&redacted, layers) else { break };
-            let spans = search.spans(view.text(), cut);
-            if !spans.is_empty() {
-                redacted = Cow::Owned(replaced(&redacted, &view, &spans, search));
+            if let Some(without) = without(&redacted, &view, search, cut) {
+                redacted = Cow::Owned(without);
+            }
+            // Once more, because the view was of the text before.
+            let url = View::below(&redacted, layers).and_then(|view| view.out_of_url());
+            if let Some(without) = url.and_then(|view| without(&redacted, &view, search, cut)) {
+                redacted = Cow::Owned(without);
             }
         }
         redacted
     }
+}
+
+/// The text without the values that a view of it shows; none when it shows none.
+fn without(text: &str, view: &View<'_>, search: &Search, cut: bool) -> Option<String> {
+    let spans = search.spans(view.text(), cut);
+    (!spans.is_empty()).then(|| replaced(text, view, &spans, search))
 }
 
 fn replaced(text: &str, view: &View<'_>, spans: &[Span], search: &Search) -> String {

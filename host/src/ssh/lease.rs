@@ -403,6 +403,34 @@ mod tests {
         check(&folder, ["take", "A", "t4", "job1", "a", "1"], "ours t4 1 1");
     }
 
+    /// Each sees the folder while the other makes it its own.
+    #[test]
+    fn two_that_come_first_at_once_know_each_other() {
+        for round in 0..40 {
+            let outer = tempfile::tempdir().unwrap();
+            let folder = outer.path().join("shop");
+            let take = |owner: &'static str| {
+                let folder = folder.clone();
+                std::thread::spawn(move || run(&folder, false, ["take", owner, "t", "job", "who", ""]))
+            };
+            let (one, other) = (take("A"), take("B"));
+            let mut said = [one, other].map(|taken| taken.join().unwrap().1);
+            said.sort();
+            assert!(said[0].starts_with("held ") && said[1].starts_with("ours "), "{round}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn who_took_a_lease_is_named_after_it_was_given_up() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("shop");
+        check(&folder, ["take", "A", "t1", "job1", "a", ""], "ours t1 1 0");
+        std::fs::remove_file(folder.join("lock")).unwrap();
+        check(&folder, ["take", "B", "t2", "job2", "b", ""], "ours t2 2 1");
+        check(&folder, ["give-up", "B", "t2", "", "", ""], "free");
+        assert_eq!(run(&folder, false, ["keep", "A", "t1", "", "", ""]).1, "lost\njob2\nb\n");
+    }
+
     #[test]
     fn what_is_somebody_elses_is_not_touched() {
         let outer = tempfile::tempdir().unwrap();
@@ -418,6 +446,9 @@ mod tests {
             ("env/20241124-031500-001", "ours t1 1 0"),
             ("releases/20241124-031500-001", "ours t1 1 0"),
             ("records", "ours t1 1 0"),
+            // Left by one that died in the middle of taking it.
+            ("generation.new", "ours t1 1 0"),
+            ("lock.new", "ours t1 1 0"),
         ] {
             std::fs::create_dir_all(folder.join(mark)).unwrap();
             check(&folder, take, expect);
