@@ -48,7 +48,7 @@ impl Problem {
         Problem::new(
             StatusCode::BAD_REQUEST,
             "invalid-json",
-            format!("the body is no JSON object: {reason}"),
+            format!("the body is not a JSON object: {reason}"),
             "send a JSON object with `Content-Type: application/json`",
         )
     }
