@@ -285,6 +285,14 @@ fn below(path: &str, folder: &str) -> Option<String> {
     (!rest.is_empty()).then(|| rest.to_owned())
 }
 
+/// The folder that a path is in.
+pub fn folder_of(path: &str) -> &str {
+    match path.trim_end_matches('/').rsplit_once('/') {
+        Some(("", _)) | None => "/",
+        Some((folder, _)) => folder,
+    }
+}
+
 pub fn join(folder: &str, rest: &str) -> String {
     match (folder.trim_end_matches('/'), rest.trim_start_matches('/')) {
         ("", "") => "/".into(),
