@@ -7,6 +7,8 @@ use deployer_plugin::target::{Command, Output};
 use deployer_plugin::types::Error;
 use serde::Deserialize;
 
+/// The kind of this method's instances.
+pub const KIND: &str = "container";
 /// The label that says which service a thing is of. Images have it too, and so has all that is made of them.
 pub const SERVICE: &str = "io.deployer.service";
 /// The label that says which release it is of. Images have it too.

@@ -4,16 +4,13 @@ use deployer_plugin::command::Run;
 use deployer_plugin::method::must_take_over;
 use deployer_plugin::types::{Artifact, Deployment, Error, Instance, Release};
 
-use crate::client::{Client, SERVICE, State, container_name, failed_name, is_missing};
+use crate::client::{Client, KIND, SERVICE, State, container_name, failed_name, is_missing};
 use crate::image::{Image, image};
 use crate::inspect;
 use crate::launch::{Decided, Launch, place_environment};
 use crate::owner::{Container, Found, find, own, strangers_at};
 use crate::settings::Settings;
 use crate::tag;
-
-/// The kind of this method's instances.
-pub const KIND: &str = "container";
 
 /// Stops what runs and runs the release's image in its place.
 ///

@@ -7,8 +7,7 @@ use deployer_plugin::method::{Values, has, multi_line, one_line, read_json, writ
 use deployer_plugin::types::{Deployment, Error, Instance};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{CONTAINER, ROOT, container_name, image_tag, labels};
-use crate::container::KIND;
+use crate::client::{CONTAINER, KIND, ROOT, container_name, image_tag, labels};
 use crate::image::Image;
 use crate::settings::Settings;
 

@@ -7,6 +7,7 @@ mod base;
 mod build;
 mod client;
 mod container;
+mod discard;
 mod dockerfile;
 mod image;
 mod inspect;
@@ -51,7 +52,7 @@ impl phases::build::Guest for Docker {
     }
 
     fn discard(deployment: Deployment, artifact: Artifact) -> Result<(), Error> {
-        image::discard(&deployment, &artifact)
+        discard::discard(&deployment, &artifact)
     }
 }
 

@@ -6,8 +6,7 @@ use deployer_plugin::target::Output;
 use deployer_plugin::types::{Deployment, Error, Finding};
 
 use crate::base;
-use crate::client::{Client, State, container_name, failed_name, image_tag};
-use crate::container::KIND;
+use crate::client::{Client, KIND, State, container_name, failed_name, image_tag};
 use crate::dockerfile::is_from;
 use crate::owner::{Found, find, own, strangers_at};
 use crate::settings::Settings;
