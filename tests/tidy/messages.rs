@@ -150,8 +150,8 @@ impl<'ast> Visit<'ast> for Texts {
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         let name = call.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
-        let is_for_developers =
-            name.contains("assert") || ["unreachable", "panic", "query", "generate", "world"].contains(&name.as_str());
+        let is_for_developers = name.contains("assert")
+            || ["unreachable", "panic", "query", "generate", "world"].contains(&name.as_str());
         if !is_for_developers {
             self.tokens(call.tokens.clone());
         }
@@ -209,17 +209,29 @@ mod tests {
     #[test]
     fn texts_are_found_wherever_they_stand() {
         check(r#"const WHY: &str = "the disk is full";"#, "the disk is full");
-        check(r#"fn f() { g("one", format!("read {path}"), "{a} {b}", "{a}: {} left") }"#, "read {path}|{a}: {} left");
+        check(
+            r#"fn f() { g("one", format!("read {path}"), "{a} {b}", "{a}: {} left") }"#,
+            "read {path}|{a}: {} left",
+        );
         check(r#"#[derive(Error)] enum E { #[error("no {0} there")] A(u8) }"#, "no {0} there");
-        check("#[derive(Parser)] struct A {\n /// Says more.\n loud: bool }\n/// Not shown.\nstruct B;", "Says more.");
+        check(
+            "#[derive(Parser)] struct A {\n /// Says more.\n loud: bool }\n/// Not shown.\nstruct B;",
+            "Says more.",
+        );
         check(r#"fn f() { x.json(json!({"detail": ["it is gone"]})) }"#, "it is gone");
         check("fn f() { g(\"a line\\n  of two\") }", "a line\\n  of two");
     }
 
     #[test]
     fn what_only_programs_read_is_left_out() {
-        check(r#"fn f() { query("SELECT id FROM jobs"); run("exec \"$1\" logs"); x.expect("is there now") }"#, "");
-        check(r#"#[cfg(test)] mod tests { const A: &str = "of a test"; } #[serde(rename = "a b")] struct C;"#, "");
+        check(
+            r#"fn f() { query("SELECT id FROM jobs"); run("exec \"$1\" logs"); x.expect("is there now") }"#,
+            "",
+        );
+        check(
+            r#"#[cfg(test)] mod tests { const A: &str = "of a test"; } #[serde(rename = "a b")] struct C;"#,
+            "",
+        );
         assert_eq!(list(&[("tests/x.rs".to_owned(), "const A: &str = \"a text\";".to_owned())]), "");
     }
 

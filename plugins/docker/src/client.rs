@@ -50,8 +50,8 @@ impl Client {
         Self::find()?.ok_or_else(|| {
             Error::target(
                 "find docker",
-                "the server has no docker client in its PATH",
-                "install docker.io there",
+                "the target has no docker client in its PATH",
+                "install Docker on the target (apt-get install docker.io)",
             )
         })
     }
@@ -77,9 +77,9 @@ impl Client {
             return Ok(None);
         }
         Err(Error::target(
-            format!("look at the {kind} {name}"),
+            format!("inspect the {kind} {name}"),
             output.ending(),
-            "see that Docker runs on the server",
+            "check that Docker runs on the target: systemctl status docker",
         ))
     }
 }

@@ -19,19 +19,26 @@ pub fn discard(deployment: &Deployment, artifact: &Artifact) -> Result<(), Error
     let attempted = format!("remove the image {tag}");
     let release = tag.rsplit_once(':').map(|(_, release)| release).unwrap_or_default();
     if tag != &image_tag(&deployment.service, release) {
-        let next = "remove it by hand, if it is really unused";
-        return Err(Error::target(attempted, format!("it is not an image of {}", deployment.service), next));
+        let next = "check that nothing uses it, and remove the container by hand: docker rmi";
+        return Err(Error::target(
+            attempted,
+            format!("its tag is not one of the service {}", deployment.service),
+            next,
+        ));
     }
     if let Some(image) = image(&client, tag)? {
         if let Some(seen) = stranger(&image, &deployment.service, release, &artifact.digest) {
-            return Err(Error::target(attempted, seen, "remove it by hand, if it is really unused"));
+            return Err(Error::target(
+                attempted,
+                seen,
+                "check that nothing uses it, and remove the container by hand: docker rmi",
+            ));
         }
         remove_containers(&client, deployment, release, &attempted)?;
         // Only the tag: what another tag or a container holds, Docker keeps.
         let output = client.change(["rmi", tag]).output()?;
         if !output.succeeded() && !is_missing(&output) {
-            let next =
-                "if a container uses it, remove that container first: docker ps -a --filter ancestor=IMAGE";
+            let next = "if a container uses it, remove the container first: docker ps -a --filter ancestor=IMAGE lists them";
             return Err(Error::target(attempted, output.ending(), next));
         }
     }
@@ -53,7 +60,7 @@ fn remove_containers(
     for container in own(client, deployment, State::Any)?.into_iter().filter(of_release) {
         client.change(["rm", &container.id]).checked(
             &format!("remove the stopped container {}", container.name),
-            "remove it by hand: docker rm",
+            "remove the container by hand: docker rm",
         )?;
     }
     Ok(())

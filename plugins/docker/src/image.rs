@@ -38,10 +38,10 @@ impl Image {
 /// built from it has them too, and somebody may have given it the tag.
 pub fn stranger(image: &Image, service: &str, release: &str, digest: &str) -> Option<String> {
     if !image.belongs_to(service, release) {
-        return Some(format!("its labels do not say that it is release {release} of {service}"));
+        return Some(format!("it does not have the labels of release {release} of {service}"));
     }
     let another = !digest.is_empty() && image.id != digest;
-    another.then(|| format!("the tag leads to {} now, and the build made {digest}", image.id))
+    another.then(|| format!("the tag points to {} now, but the build made {digest}", image.id))
 }
 
 /// The parts of an image's configuration that matter here.
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(stranger(&image, "web", "r1", "sha256:1"), None);
         assert_eq!(stranger(&image, "web", "r1", ""), None);
         let built_on_it = stranger(&image, "web", "r1", "sha256:0");
-        assert!(built_on_it.is_some_and(|seen| seen.contains("leads to sha256:1 now")));
+        assert!(built_on_it.is_some_and(|seen| seen.contains("points to sha256:1 now")));
         assert!(stranger(&image, "web", "r2", "sha256:1").is_some());
         let bare = parse("sha256:2\n{\"Labels\":null}");
         assert!(

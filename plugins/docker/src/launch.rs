@@ -135,11 +135,9 @@ fn compose(deployment: &Deployment, image: &Image, settings: &Settings) -> Resul
     }
     arguments.push(tag.clone());
     if let Some(command) = &settings.command {
-        arguments.extend(
-            command.arguments(values).map_err(|problem| {
-                Error::request("read the setting `command`", problem, "mend the command")
-            })?,
-        );
+        arguments.extend(command.arguments(values).map_err(|problem| {
+            Error::request("read the setting `command`", problem, "fix the setting `command`")
+        })?);
     }
 
     let has_multi_line = !multi_line(&deployment.environment).is_empty();

@@ -44,8 +44,10 @@ pub fn seen(settings: &Settings, answer: &Result<Response, Failure>) -> Seen {
         let found = response.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
         match found {
             Some((_, found)) if found == value => {}
-            Some((_, found)) => return Seen::Wrong(format!("header {name}: `{found}` instead of `{value}`")),
-            None => return Seen::Wrong(format!("no header {name}")),
+            Some((_, found)) => {
+                return Seen::Wrong(format!("the header {name} is `{found}` instead of `{value}`"));
+            }
+            None => return Seen::Wrong(format!("no header `{name}`")),
         }
     }
     if let Some(text) = &settings.body_contains
@@ -69,7 +71,7 @@ pub fn next(settings: &Settings, seen: &Seen, wrong: u32, at_ms: u64) -> Next {
         Seen::Wrong(reason) if at_ms >= deadline_ms => Next::Fail(reason.clone()),
         Seen::Wrong(_) => Next::ProbeIn { ms: settings.attempt_interval_ms },
         Seen::Silent(reason) if at_ms >= deadline_ms => {
-            Next::Fail(format!("not up after {} s: {reason}", settings.deadline_seconds))
+            Next::Fail(format!("no right answer after {} s: {reason}", settings.deadline_seconds))
         }
         Seen::Silent(_) => Next::ProbeIn { ms: settings.interval_ms },
     }

@@ -140,14 +140,14 @@ fn list(root: &Path, folder: &str, unreadable: &mut Vec<Unreadable>) -> io::Resu
 
 impl Unreadable {
     pub fn by(path: String, error: &io::Error) -> Self {
-        let next = "see that it is there, and that the deployer's user may read it, or leave it out: \
-                    .deployignore, or the setting `exclude` of sftp";
+        let next = "check that it exists and that the deployer's user may read it, or exclude it in .deployignore \
+                    or in the setting `exclude` of sftp";
         Self { path, why: error.to_string(), next }
     }
 
     fn by_name(path: String) -> Self {
-        let next = "rename it, so that its name is UTF-8, or leave its folder out: .deployignore, or the setting \
-                    `exclude` of sftp";
+        let next = "rename it in UTF-8, or exclude its folder in .deployignore or in the setting `exclude` of \
+                    sftp";
         Self { path, why: "its name is not UTF-8".into(), next }
     }
 }
@@ -170,7 +170,7 @@ fn text(link: &Path) -> io::Result<String> {
         Ok(text) => match text.to_str() {
             Some(text) if text.starts_with('/') => Ok(ABSOLUTE.into()),
             Some(text) => Ok(text.into()),
-            None => Err(io::Error::other("its link's text is not UTF-8")),
+            None => Err(io::Error::other("the path it links to is not UTF-8")),
         },
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(ABSOLUTE.into()),
         Err(error) => Err(error),

@@ -40,8 +40,8 @@ impl Folder {
             Some(one) => Finding::failed(CHECK, format!("{}: {}", one.path, one.why), one.next),
             None => Finding::failed(
                 CHECK,
-                "there is no file in it",
-                "check service_path: it must be the folder that has the service's files",
+                "it has no files",
+                "check `service_path`: it must be the folder with the service's files",
             ),
         }
     }
@@ -79,8 +79,8 @@ mod tests {
             write(root, ".git/config");
         };
         check(some, Passed, "2 files, 10 bytes");
-        check(|_| {}, Failed, "there is no file in it");
-        check(|root| write(root, ".venv/bin/python"), Failed, "there is no file in it");
+        check(|_| {}, Failed, "it has no files");
+        check(|root| write(root, ".venv/bin/python"), Failed, "it has no files");
         check(|root| fs::remove_dir(root).expect("removed"), Failed, "o such file");
         let unnamed = |root: &Path| {
             let name = std::ffi::OsStr::from_bytes(b"caf\xe9");

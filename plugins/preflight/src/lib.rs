@@ -14,11 +14,11 @@ mod port;
 
 deployer_plugin::world!("validator");
 
-/// What is asked of the service's folder and of the target.
+/// What the service's folder and the target must have.
 #[derive(Debug, schemars::JsonSchema, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Settings {
-    /// Bytes that must be free on the target beyond twice the service's size. 256 MiB when not given.
+    /// Bytes that must be free on the target beyond twice the service's size. Default: 256 MiB.
     min_free_bytes: u64,
 }
 

@@ -76,7 +76,7 @@ near=$root
 while [ ! -e "$near" ] && [ "$near" != / ]; do near=$(dirname "$near"); done
 say near "$near"
 if [ ! -d "$near" ]; then
-    say unwritable "$near: it is no folder"
+    say unwritable "$near: it is not a folder"
 elif [ ! -w "$near" ] || [ ! -x "$near" ]; then
     say unwritable "$near"
 fi

@@ -88,7 +88,7 @@ report() {
 
 if [ -e "$final" ] || [ -L "$final" ]; then
     if [ ! -f "$manifest" ]; then
-        echo "$final is there already, and this tool did not make it: rename it, and deploy again" >&2
+        echo "$final already exists, and this tool did not create it: rename it, and deploy again" >&2
         exit 1
     fi
 fi

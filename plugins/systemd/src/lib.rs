@@ -114,7 +114,7 @@ fn discard(deployment: &Deployment, artifact: &Artifact) -> Result<(), Error> {
         Error::target(
             format!("discard {}", artifact.reference),
             format!("it is not in a release of {}", deployment.service),
-            "remove it by hand, if it is really unused",
+            "check that nothing uses it, and remove it by hand",
         )
     })?;
     if artifact.kind == venv::KIND {

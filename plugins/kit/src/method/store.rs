@@ -21,7 +21,7 @@ pub fn from_service(path: &str) -> Result<Option<String>, Error> {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(Error::request(
-            format!("read {path} of the service"),
+            format!("read the service's {path}"),
             error,
             "make it a readable UTF-8 file, and grant this step `service.read`",
         )),
@@ -62,7 +62,7 @@ pub fn read_json<T: DeserializeOwned>(path: &str) -> Result<Option<T>, Error> {
         Error::target(
             format!("read {path}, which an earlier step wrote"),
             error,
-            "deploy again; if it was edited by hand, undo that",
+            "deploy again; if the file was edited by hand, undo the edit first",
         )
     })
 }
@@ -88,8 +88,8 @@ pub fn write_json<T: Serialize>(path: &str, value: &T) -> Result<(), Error> {
 pub fn folder(path: &str) -> Result<(), Error> {
     change(["mkdir", "-p", path])
         .checked(
-            &format!("make the folder {path}"),
-            "make sure that the SSH user may write there, and that the disk is not full",
+            &format!("create the folder {path}"),
+            "check that the SSH user may write there, and that the disk is not full",
         )
         .map(drop)
 }
