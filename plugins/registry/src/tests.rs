@@ -114,7 +114,7 @@ fn somebody_else_may_be_quicker() {
     check(
         Dialect::Auto,
         &taken,
-        Err("409 instead of the new droplet, though it has none of that name: \"id 3"),
+        Err("409 instead of the new droplet, although it has no droplet of that name: \"id 3"),
     );
 }
 

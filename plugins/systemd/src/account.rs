@@ -272,6 +272,6 @@ mod tests {
         let own = "own\t/var/lib/deployer/web\nstate\tsvc-web\n";
         check(own, r#"{"user": "www-data"}"#, None, None);
         let foreign = "own\t/home/svc-web\nstate\tsvc-web\n";
-        check(foreign, r#"{"user": "www-data"}"#, None, Some("would give all that is in it to www-data"));
+        check(foreign, r#"{"user": "www-data"}"#, None, Some("would change the owner of all that is in it to www-data"));
     }
 }
