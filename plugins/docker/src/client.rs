@@ -94,7 +94,7 @@ pub fn container_name(service: &str, release: &str) -> String {
     format!("{service}-{release}")
 }
 
-/// A failed container, kept aside to be read.
+/// A failed container, kept so that its log can be read.
 pub fn failed_name(service: &str, release: &str) -> String {
     format!("{service}-{release}-failed")
 }

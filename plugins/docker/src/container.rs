@@ -42,7 +42,7 @@ pub fn start(deployment: &Deployment, artifact: &Artifact, settings: &Settings) 
     Ok(launch.instance(&client.path))
 }
 
-/// Makes the container come back after a reboot, and removes the retired ones. Their images stay.
+/// Makes the container start again after a reboot, and removes the retired ones. Their images stay.
 ///
 /// # Errors
 /// Those of Docker.
@@ -64,7 +64,7 @@ pub fn promote(deployment: &Deployment, instance: &Instance, settings: &Settings
     Ok(())
 }
 
-/// Stops the failed container and keeps it aside, then makes the previous release's run again.
+/// Stops the failed container and keeps it under another name, then starts the previous release's again.
 ///
 /// # Errors
 /// When the previous release cannot run.
@@ -235,7 +235,7 @@ fn port_holder(client: &Client, deployment: &Deployment, port: u16) -> String {
 }
 
 /// Stops the failed container and gives it another name; an older failed one makes room. The name says
-/// that it was done, so that a second call keeps what the first one set aside.
+/// that it was done, so that a second call keeps what the first one renamed.
 fn set_aside(client: &Client, deployment: &Deployment) -> Result<(), Error> {
     let name = container_name(&deployment.service, &deployment.release);
     let Found::Ours(container) = find(client, deployment, &name)? else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! How a release is run: decided once, kept on the target, and used again when the release comes back.
+//! How a release is run: decided once, kept on the target, and used again when the release is restored.
 
 use std::net::IpAddr;
 
@@ -81,7 +81,7 @@ impl Launch {
 /// others, which the client gets as its environment.
 ///
 /// # Errors
-/// Those of the host, such as that a release which comes back has lost its files.
+/// Those of the host, such as that the files of an earlier release are gone.
 pub fn place_environment(deployment: &Deployment) -> Result<(), Error> {
     let path = &deployment.layout.environment;
     environment::place(path, &one_line(&deployment.environment), environment::Form::Plain)?;

@@ -1,7 +1,7 @@
 //! Deployment method: builds an image and runs it as a container, on Docker 20.10 and later.
 //!
 //! The old container stops before the new one starts, since both want the service's port. What a release
-//! was run with is kept on the target, so that it comes back exactly as it was.
+//! was run with is kept on the target, so that it can be restored exactly as it was.
 
 mod base;
 mod build;

@@ -45,7 +45,7 @@ impl Container {
         self.label(RELEASE)
     }
 
-    /// Whether it failed, and was set aside.
+    /// Whether it failed, and was kept under another name.
     pub fn is_aside(&self) -> bool {
         self.name == failed_name(self.label(SERVICE), self.release())
     }

@@ -14,8 +14,8 @@ pub const FOLDER: &str = "/service";
 /// The text of every link that begins with a slash: the sandbox does not say more of it.
 pub const ABSOLUTE: &str = "/…";
 
-/// What a folder on the way to a server never needs to bring: others' history, caches, and environments that
-/// are made anew there. Names of files and folders at any depth.
+/// What never needs to be transferred: version control, caches, and environments that are made anew on the
+/// target. Names of files and folders at any depth.
 pub const LEFT_OUT: [&str; 9] = [
     ".git",
     "__pycache__",
@@ -95,7 +95,7 @@ pub fn walk(root: &Path, mut keep: impl FnMut(&str, bool) -> bool) -> Walk {
 }
 
 /// Where the link at `path` with the text `text` leads. A link that leaves the folder on its way counts as
-/// outside, even when it comes back: on the target, other things are around.
+/// outside, even if it leads back in: on the target, the folder has other neighbours.
 pub fn leads(root: &Path, path: &str, text: &str) -> Leads {
     if text.starts_with('/') || climbs(path, text) {
         return Leads::Outside;

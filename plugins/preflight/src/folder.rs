@@ -1,5 +1,5 @@
-//! The service's folder: is it there, is anything in it, and how much? What cannot be sent is the carrier's to say,
-//! and what cannot be built or started the method's.
+//! The service's folder: is it there, is anything in it, and how much? The Transfer plugin says what cannot be sent,
+//! and the method what cannot be built or started.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ impl Folder {
     pub fn finding(&self) -> Finding {
         const CHECK: &str = "the service's folder has files";
         match &self.unreadable {
-            // With files in it, the carrier knows whether this one is to be sent.
+            // With files in it, the Transfer plugin knows whether this one is to be sent.
             _ if self.files > 0 => {
                 Finding::passed(CHECK, format!("{}, {}", counted(self.files, "file"), bytes(self.bytes)))
             }

@@ -1,6 +1,6 @@
 //! Validation: what speaks against this deployment, before anything is changed.
 //!
-//! Every check says what it found, passed ones too, and none of them stops the others: whoever mends a
+//! Every check says what it found, passed ones too, and none of them stops the others: whoever fixes a
 //! deployment wants to know all that is wrong with it at once.
 
 use std::path::Path;

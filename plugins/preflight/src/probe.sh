@@ -1,8 +1,7 @@
 # Says what Validation wants to know of the target, a line for each fact: a word, TAB, the fact.
 # Arguments: the service's folder, the port, the service's name. Changes nothing.
 #
-# What belongs to the service is found out here, and marked `own` or `other`: a name that is also a value in
-# the service's environment is blotted out of all that leaves the target.
+# What belongs to the service is found out here, and marked `own` or `other`.
 root=$1 port=$2 service=$3
 LC_ALL=C
 export LC_ALL

@@ -26,7 +26,7 @@ struct Process;
 /// The kind of this method's instances.
 const KIND: &str = "process";
 
-/// How a release is run, in `{root}/run/{release}.json`, so that it comes back exactly as it was.
+/// How a release is run, in `{root}/run/{release}.json`, so that it can be restored exactly as it was.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Launch {
     argv: Vec<String>,

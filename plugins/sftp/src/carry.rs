@@ -2,7 +2,7 @@
 //!
 //! The first round of a first deployment finds nothing there; of a redeployment, what the previous release
 //! has; of one that was cut, what it had brought. The last round finds nothing to do. So resuming and
-//! verifying are no code of their own, and the number of commands does not depend on the number of files.
+//! verifying need no code of their own, and the number of commands does not depend on the number of files.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,7 +52,7 @@ pub fn transfer(
     })
 }
 
-/// Rounds that may find something to do: first to bring all, then to mend what a running service had written
+/// Rounds that may find something to do: first to send all, then to repair what a running service had written
 /// into the previous release's files, then once more for a disturbance.
 const ROUNDS: u32 = 4;
 const COMPARING: &str = "compare the files on the target with the service's";

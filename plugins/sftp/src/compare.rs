@@ -88,7 +88,7 @@ impl Report {
     /// meant.
     ///
     /// # Errors
-    /// When it is no base64.
+    /// When it is not base64.
     pub fn add(&mut self, records: &[u8]) -> Result<(), String> {
         let bytes = STANDARD
             .decode(records.trim_ascii())

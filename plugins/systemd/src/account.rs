@@ -200,7 +200,7 @@ impl Facts {
     }
 }
 
-/// `svc-` and the service's name, with a digest where that is no name for a user, or too long.
+/// `svc-` and the service's name, with a digest where that is not a valid user name, or is too long.
 fn own_user(service: &str) -> String {
     let plain: String = service
         .to_ascii_lowercase()
@@ -272,6 +272,11 @@ mod tests {
         let own = "own\t/var/lib/deployer/web\nstate\tsvc-web\n";
         check(own, r#"{"user": "www-data"}"#, None, None);
         let foreign = "own\t/home/svc-web\nstate\tsvc-web\n";
-        check(foreign, r#"{"user": "www-data"}"#, None, Some("would change the owner of all that is in it to www-data"));
+        check(
+            foreign,
+            r#"{"user": "www-data"}"#,
+            None,
+            Some("would change the owner of all that is in it to www-data"),
+        );
     }
 }

@@ -36,7 +36,7 @@ pub fn start(deployment: &Deployment, settings: &Settings) -> Result<Instance, E
     instance(&unit, &deployment.release, deployment.port)
 }
 
-/// Makes the unit come back after a reboot. Nothing is left of the old one: it was the same unit.
+/// Makes the unit start again after a reboot. Nothing is left of the old one: it was the same unit.
 ///
 /// # Errors
 /// Those of systemd.
@@ -192,7 +192,7 @@ fn instance(unit: &str, release: &str, port: u16) -> Result<Instance, Error> {
     })
 }
 
-/// When the unit's text was put in place, in seconds since 1970 with a fraction: after what ran before had
+/// When the unit's text was put in place, in seconds since 1970 with a fraction: after the previous release had
 /// stopped, and right before this was started. So the log of this release begins there.
 fn put_in_place(unit: &str) -> Result<String, Error> {
     read(["stat", "-c", "%.6Y", &owner::path(unit)])

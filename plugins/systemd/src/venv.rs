@@ -199,7 +199,7 @@ for path in "$root/venvs"/*/; do
 done
 "#;
 
-/// The mark first: what is left of a removal that was cut off is no finished environment.
+/// The mark first: what is left of a removal that was cut off is not a finished environment.
 fn remove(path: &str) -> Result<(), Error> {
     target::remove(&finished(path))?;
     target::remove(path)

@@ -44,7 +44,7 @@ pub fn there(path: &str) -> Result<bool, Error> {
 /// A text file on the target; none when nothing is there.
 ///
 /// # Errors
-/// Those of the call. Bytes that are no UTF-8 are replaced.
+/// Those of the call. Bytes that are not UTF-8 are replaced.
 pub fn read_text(path: &str) -> Result<Option<String>, Error> {
     if !there(path)? {
         return Ok(None);

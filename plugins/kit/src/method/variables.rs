@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn only_what_a_shell_keeps_is_refused() {
         assert_eq!(kept(&["TOKEN", "IFS", "PS1", "PATH", "ENV", "BASH_ENV", "LD_PRELOAD", "log"]), "");
-        // What is no number would end a POSIX shell.
+        // A value that is not a number would end a POSIX shell.
         assert_eq!(kept(&["TOKEN", "OPTIND", "IFS"]), "OPTIND");
         assert!(kept_finding("OPTIND").is_some_and(|finding| finding.message.ends_with(": OPTIND")));
         assert!(kept_finding("").is_none());
