@@ -21,7 +21,7 @@ pub fn list(files: &[(String, String)]) -> String {
         if !texts.found.is_empty() {
             let _ = writeln!(list, "{file}");
             for text in texts.found {
-                let _ = writeln!(list, "  {}", text.trim().replace('\n', "\\n").replace('\t', "\\t"));
+                let _ = writeln!(list, "  {}", one_line(text.trim()));
             }
         }
     }
@@ -50,6 +50,15 @@ pub fn difference(old: &str, new: &str) -> Vec<String> {
     }
     differences.truncate(12);
     differences
+}
+
+/// Control characters appear escaped.
+fn one_line(text: &str) -> String {
+    let shown = |next: char| match next.is_control() {
+        true => next.escape_default().to_string(),
+        false => next.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// What is built into the deployer or a shipped plugin, and is not a test.
