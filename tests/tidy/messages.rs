@@ -101,6 +101,22 @@ impl Texts {
         }
     }
 
+    /// A doc comment, as one text, where it is shown.
+    fn take_docs(&mut self, attributes: &[syn::Attribute]) {
+        let line = |attribute: &syn::Attribute| match &attribute.meta {
+            syn::Meta::NameValue(syn::MetaNameValue {
+                path,
+                value: syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }),
+                ..
+            }) if path.is_ident("doc") => Some(text.value().trim().to_owned()),
+            _ => None,
+        };
+        if self.docs_are_shown {
+            let lines: Vec<String> = attributes.iter().filter_map(line).collect();
+            self.take(&lines.join(" "));
+        }
+    }
+
     /// A type whose doc comments are shown has `derive(Parser)` or the like.
     fn with_docs(&mut self, attributes: &[syn::Attribute], visit: impl FnOnce(&mut Self)) {
         let before = self.docs_are_shown;
@@ -113,6 +129,7 @@ impl Texts {
                     .any(|name| names.split(|next: char| !next.is_alphanumeric()).any(|word| word == *name))
             })
         });
+        self.take_docs(attributes);
         visit(self);
         self.docs_are_shown = before;
     }
@@ -141,11 +158,18 @@ impl<'ast> Visit<'ast> for Texts {
         }
     }
 
+    fn visit_field(&mut self, field: &'ast syn::Field) {
+        self.take_docs(&field.attrs);
+        visit::visit_field(self, field);
+    }
+
+    fn visit_variant(&mut self, variant: &'ast syn::Variant) {
+        self.take_docs(&variant.attrs);
+        visit::visit_variant(self, variant);
+    }
+
     fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
         let path = attribute.path();
-        if path.is_ident("doc") && self.docs_are_shown {
-            visit::visit_attribute(self, attribute);
-        }
         if ["error", "arg", "command", "clap", "value", "group"].iter().any(|name| path.is_ident(name))
             && let Ok(list) = attribute.meta.require_list()
         {
@@ -224,9 +248,10 @@ mod tests {
         );
         check(r#"#[derive(Error)] enum E { #[error("no {0} there")] A(u8) }"#, "no {0} there");
         check(
-            "#[derive(Parser)] struct A {\n /// Says more.\n loud: bool }\n/// Not shown.\nstruct B;",
-            "Says more.",
+            "/// Deploys it.\n#[derive(Parser)] struct A {\n /// Says more\n /// than before.\n loud: bool }",
+            "Deploys it.|Says more than before.",
         );
+        check("/// Not shown.\nstruct B;", "");
         check(r#"fn f() { x.json(json!({"detail": ["it is gone"]})) }"#, "it is gone");
         check("fn f() { g(\"a line\\n  of two\") }", "a line\\n  of two");
     }
