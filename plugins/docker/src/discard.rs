@@ -19,7 +19,7 @@ pub fn discard(deployment: &Deployment, artifact: &Artifact) -> Result<(), Error
     let attempted = format!("remove the image {tag}");
     let release = tag.rsplit_once(':').map(|(_, release)| release).unwrap_or_default();
     if tag != &image_tag(&deployment.service, release) {
-        let next = "check that nothing uses it, and remove the container by hand: docker rmi";
+        let next = "check that nothing uses it, and remove it by hand: docker rmi";
         return Err(Error::target(
             attempted,
             format!("its tag is not one of the service {}", deployment.service),
@@ -31,7 +31,7 @@ pub fn discard(deployment: &Deployment, artifact: &Artifact) -> Result<(), Error
             return Err(Error::target(
                 attempted,
                 seen,
-                "check that nothing uses it, and remove the container by hand: docker rmi",
+                "check that nothing uses it, and remove it by hand: docker rmi",
             ));
         }
         remove_containers(&client, deployment, release, &attempted)?;

@@ -20,7 +20,7 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     let mut findings: Vec<Finding> = settings
         .problems()
         .into_iter()
-        .map(|(seen, next)| Finding::failed("docker settings", seen, next))
+        .map(|(seen, next)| Finding::failed("the docker settings are valid", seen, next))
         .collect();
     findings.extend(takes_over(deployment, KIND));
     let text = from_service(&settings.dockerfile)?;
@@ -127,12 +127,12 @@ fn processors(client: &Client, settings: &Settings) -> Result<Option<Finding>, E
     let Ok(there) = output.text().parse::<f64>() else { return Ok(None) };
     Ok(Some(if cpus > there {
         Finding::failed(
-            "enough processors",
+            "the target has enough processors",
             format!("`cpus` is {cpus}, and the target has {there} processors"),
             format!("set `cpus` to {there} or less"),
         )
     } else {
-        Finding::passed("enough processors", format!("{cpus} of {there}"))
+        Finding::passed("the target has enough processors", format!("{cpus} of {there}"))
     }))
 }
 

@@ -171,7 +171,7 @@ fn place(deployment: &Deployment) -> Result<(), Error> {
 }
 
 fn start_command(deployment: &Deployment, settings: &Settings) -> Finding {
-    let check = "the start command";
+    let check = "there is a start command";
     match written(settings.start.as_ref(), values(deployment), &from_service).and_then(needed) {
         Ok(start) => Finding::passed(check, start.describe()),
         Err(error) => Finding::failed(check, error.seen, error.next),

@@ -19,7 +19,7 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     let mut findings: Vec<Finding> = settings
         .problems()
         .into_iter()
-        .map(|(seen, next)| Finding::failed("systemd settings", seen, next))
+        .map(|(seen, next)| Finding::failed("the systemd settings are valid", seen, next))
         .collect();
     findings.extend(takes_over(deployment, unit::KIND));
     let requirements = from_service(&settings.requirements)?;
@@ -46,7 +46,7 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     Ok(findings)
 }
 
-const START: &str = "the start command";
+const START: &str = "there is a start command";
 
 fn start_command(
     deployment: &Deployment,
