@@ -107,7 +107,7 @@ fn each_module_knows_only_those_below_it() {
 
 #[test]
 fn no_files_know_each_other() {
-    let mut crates = vec!["host".to_owned()];
+    let mut crates = vec!["host".to_owned(), "tests/plugins/naughty".to_owned()];
     for entry in std::fs::read_dir(root().join("plugins")).unwrap() {
         crates.push(format!("plugins/{}", entry.unwrap().file_name().display()));
     }
