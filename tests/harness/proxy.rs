@@ -62,17 +62,17 @@ impl Proxy {
         Proxy { target: through, weather, _accepting: accepting, _known_hosts: known_hosts }
     }
 
-    /// Breaks what is open and what is opened, until `mend`.
+    /// Breaks what is open and what is opened, until `resume`.
     pub fn cut(&self) {
         self.weather.send_replace(Weather::Cut);
     }
 
-    /// Carries nothing, and lets nobody know, until `mend`.
+    /// Carries nothing, and lets nobody know, until `resume`.
     pub fn silence(&self) {
         self.weather.send_replace(Weather::Silent);
     }
 
-    pub fn mend(&self) {
+    pub fn resume(&self) {
         self.weather.send_replace(Weather::Fair);
     }
 }
