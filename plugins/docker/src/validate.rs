@@ -142,7 +142,10 @@ fn port(client: &Client, deployment: &Deployment) -> Result<Finding, Error> {
         None => Finding::passed(check, ""),
         Some(other) => Finding::failed(
             check,
-            format!("the container {} does, and this tool did not start it for this service", other.name),
+            format!(
+                "the container {} does, and it is not one that this tool started under that name for this service",
+                other.name
+            ),
             format!("deploy the service to another port, or stop that container: docker stop {}", other.name),
         ),
     })

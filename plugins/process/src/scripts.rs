@@ -81,6 +81,8 @@ const START: &str = r#"
 rm -f "$1"
 pidfile=$1 log=$2 environment=$3 port=$4 release=$5
 shift 5
+# A service may print its variables.
+(umask 077 && : >>"$log") && chmod 600 -- "$log" || exit 1
 setsid sh -c '
   line=$(cat "/proc/$$/stat")
   started=$(set -- ${line##*) }; shift 19; echo "$1")
@@ -229,6 +231,18 @@ mod tests {
         let script = "printf '%s\\n' \"$PORT $RELEASE\" \"$@\"; exec sleep 60";
         assert!(place.start(&["sh", "-c", script, "sh", "a b", "$HOME", "'"]).status.success());
         assert_eq!(place.log(4), "8001 r1\na b\n$HOME\n'\n");
+    }
+
+    #[test]
+    fn nobody_else_reads_what_a_service_prints() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = Place::new("log");
+        // As an earlier version left it.
+        std::fs::write(place.path("log"), "before\n").expect("a file");
+        assert!(place.start(&["sh", "-c", "echo secret; exec sleep 60"]).status.success());
+        assert_eq!(place.log(2), "before\nsecret\n");
+        let mode = std::fs::metadata(place.path("log")).expect("a log").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub fn findings(deployment: &Deployment, owner: &Owner) -> Result<Vec<Finding>, 
         Owner::Us(_) => Finding::passed(check, "its file has this tool's mark"),
         Owner::Somebody { seen, next } => Finding::failed(check, seen, next),
     }];
-    let laid = facts(&unit)?.drop_ins;
+    let laid = laid_over(&facts(&unit)?);
     if matches!(owner, Owner::Us(_)) && !laid.is_empty() {
         findings.push(Finding::warning(
             format!("the unit {unit} has no drop-ins"),
@@ -72,6 +72,14 @@ pub fn findings(deployment: &Deployment, owner: &Owner) -> Result<Vec<Finding>, 
     Ok(findings)
 }
 
+/// The files with settings that are laid over the unit: for this one alone, or for all that are called like it. What
+/// the distribution or the machine's own container brings for every unit is not somebody's intention.
+fn laid_over(facts: &Facts) -> Vec<String> {
+    let own = facts.drop_ins.iter();
+    let by_people = |path: &&String| path.starts_with("/etc/") && !facts.drop_ins.contains(*path);
+    own.chain(facts.loaded_drop_ins.iter().filter(by_people)).cloned().collect()
+}
+
 /// What is on the target under a unit's name.
 #[derive(Debug, Default)]
 struct Facts {
@@ -80,6 +88,8 @@ struct Facts {
     links: Vec<(String, String)>,
     /// Files with settings that are laid over the unit.
     drop_ins: Vec<String>,
+    /// Those that systemd has loaded for it, from folders for several units too.
+    loaded_drop_ins: Vec<String>,
     /// The file that systemd has loaded.
     loaded: String,
     active: String,
@@ -96,6 +106,9 @@ impl Facts {
                 "file" => facts.files.push(first()),
                 "link" => facts.links.push((first(), second())),
                 "laid" => facts.drop_ins.push(first()),
+                "DropInPaths" => {
+                    facts.loaded_drop_ins = first().split_whitespace().map(str::to_string).collect();
+                }
                 "FragmentPath" => facts.loaded = first(),
                 "ActiveState" => facts.active = first(),
                 "WorkingDirectory" => facts.directory = first(),
@@ -133,7 +146,7 @@ for folder in /etc/systemd/system.control /run/systemd/system.control /run/syste
     [ ! -e "$laid" ] || printf 'laid\t%s\n' "$laid"
   done
 done
-systemctl show --property=FragmentPath,ActiveState,WorkingDirectory "$unit" | sed 's/=/\t/'
+systemctl show --property=FragmentPath,DropInPaths,ActiveState,WorkingDirectory "$unit" | sed 's/=/\t/'
 "#;
 
 fn decide(facts: &Facts, text: Option<&str>, unit: &str, service: &str, root: &str) -> Owner {
@@ -196,7 +209,7 @@ fn decide(facts: &Facts, text: Option<&str>, unit: &str, service: &str, root: &s
 
 #[cfg(test)]
 mod tests {
-    use super::{Facts, Owner, decide};
+    use super::{Facts, Owner, decide, laid_over};
 
     const UNIT: &str = "deployer-web.service";
     const OURS: &str =
@@ -252,6 +265,16 @@ mod tests {
         let of = |directory: &str| format!("{LOADED}ActiveState\tactive\nWorkingDirectory\t{directory}\n");
         check(&of("/opt/web/releases/r1"), None, Ok(""));
         check(&of("/srv"), None, Err(("although its file is gone", "systemctl stop deployer-web.service")));
+    }
+
+    #[test]
+    fn settings_for_several_units_are_laid_over_ours_too() {
+        let own = "/etc/systemd/system/deployer-web.service.d/override.conf";
+        let shared = "/etc/systemd/system/deployer-.service.d/x.conf";
+        let brought = "/usr/lib/systemd/system/service.d/10-all.conf";
+        let facts = format!("laid\t{own}\nDropInPaths\t{brought} {shared} {own}\n");
+        assert_eq!(laid_over(&Facts::parse(&facts)), [own, shared]);
+        assert!(laid_over(&Facts::parse("DropInPaths\t\n")).is_empty());
     }
 
     #[test]
