@@ -77,7 +77,7 @@ fn read(path: &Path) -> Result<BTreeMap<String, String>, EnvironmentError> {
 }
 
 /// Reads lines of `NAME=value`. `export ` may stand before a name. A value without quotes goes to the line's
-/// end, `#` and all. In single quotes everything is as it stands; in double quotes `\n`, `\r`, `\t`, `\"`,
+/// end, or to a `#` after a space, where a comment begins. In single quotes everything is as it stands; in double quotes `\n`, `\r`, `\t`, `\"`,
 /// `\\`, `\$` and a `\` at a line's end are read as in a shell. Quoted values may go over several lines.
 /// Variables are not replaced.
 fn parse(text: &str) -> Result<BTreeMap<String, String>, (usize, LineProblem)> {
@@ -102,7 +102,8 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, (usize, LineProblem)> {
         if let Some(first) = first_lines.insert(name.to_owned(), line) {
             return Err((line, LineProblem::Repeated { name: name.to_owned(), first }));
         }
-        let value = value.trim_start();
+        let whole = value;
+        let value = whole.trim_start();
         let value = match value.chars().next() {
             Some(quote @ ('"' | '\'')) => {
                 // The quoted text may end on a later line, so it is looked for in all that is left.
@@ -121,13 +122,25 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, (usize, LineProblem)> {
             }
             _ => {
                 rest = after;
-                value.trim_end().to_owned()
+                without_comment(whole).trim().to_owned()
             }
         };
         line += 1;
         variables.insert(name.to_owned(), value);
     }
     Ok(variables)
+}
+
+/// A value without quotes, up to the comment behind it. A `#` within a word is a part of it: `p#ss`.
+fn without_comment(value: &str) -> &str {
+    let mut before = '=';
+    for (at, character) in value.char_indices() {
+        if character == '#' && before.is_whitespace() {
+            return value.get(..at).unwrap_or_default();
+        }
+        before = character;
+    }
+    value
 }
 
 /// The value of a text that begins with a quote, and how many bytes it took with both quotes.
@@ -178,12 +191,17 @@ mod tests {
         check("A=1\r\nB=2\r\n", &[("A", "1"), ("B", "2")]);
         check("export A = spaced out  \n", &[("A", "spaced out")]);
         check("A=\nB=", &[("A", ""), ("B", "")]);
-        check(
-            "URL=postgres://u:p#ss@h/db?a=b # no comment",
-            &[("URL", "postgres://u:p#ss@h/db?a=b # no comment")],
-        );
+        check("URL=postgres://u:p#ss@h/db?a=b # replica", &[("URL", "postgres://u:p#ss@h/db?a=b")]);
         check("A=it's\n", &[("A", "it's")]);
         check("\u{feff}A=$HOME\n", &[("A", "$HOME")]);
+    }
+
+    #[test]
+    fn comments_end_a_value_that_is_not_quoted() {
+        check("DEBUG=false # only here\n", &[("DEBUG", "false")]);
+        check("PASS=a#b\nCOLOUR=#fff\n", &[("PASS", "a#b"), ("COLOUR", "#fff")]);
+        check("EMPTY= # later\nTAB=x\t# y\n", &[("EMPTY", ""), ("TAB", "x")]);
+        check("Q=\"x # y\" # c\nR='x # y'\n", &[("Q", "x # y"), ("R", "x # y")]);
     }
 
     #[test]
