@@ -81,7 +81,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::journal::{Journal, Sqlite, now};
+    use crate::journal::{JobLog, Journal, Sqlite, now};
     use crate::model::{Actor, NewJob, Submitted};
 
     fn new_job(id: &str) -> NewJob {
@@ -104,7 +104,7 @@ mod tests {
                 digest: String::new(),
                 actor: Actor { name: "ci".into(), from: "127.0.0.1".into() },
             },
-            plan: json!({ "filling": "x".repeat(200_000) }),
+            plan: serde_json::from_value(json!({ "filling": "x".repeat(200_000) })).unwrap(),
             created_at: now(),
             idempotency_key: None,
             encrypted_environment: None,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::fixture::{Remembered, context, deployment, granted, runtime};
+use super::fixture::{Remembered, call, context, deployment, granted};
 use crate::capability::{HttpClient, Login, Registry, StepContext};
 use crate::demo::sshd::Sshd;
 use crate::http::ledger::Ledger;
 use crate::http::{self, App};
-use crate::journal::Journal;
+use crate::journal::JobLog;
 use crate::model::Grant;
 use crate::secret::{Hidden, Redactor, Secret};
 use crate::ssh::{Credentials, Ssh};

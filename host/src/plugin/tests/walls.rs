@@ -3,11 +3,10 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
-use super::fixture::{Remembered, context, deployment, granted, runtime};
+use super::fixture::{Remembered, call, context, deployment, granted};
 use super::server::{There, found, there};
 use crate::capability::{Started, StepContext, limits};
-use crate::contract::Instance;
-use crate::model::Grant;
+use crate::model::{Grant, Instance};
 use crate::plugin::StepFailure;
 
 async fn refused(there: &There, with: &str, part: &str) {
@@ -193,7 +192,7 @@ async fn answers_have_a_measure() {
         assert!(told.contains(part) && told.len() < 20 << 10, "{with}: {}", limits::brief(&told));
     };
     check("findings 1000000", "at once").await;
-    check("findings 1001", "1001 findings, and 1000 are the most").await;
+    check("findings 1001", "1001 findings, and the limit is 1000").await;
     check("finding 50000000", "handed over more than 40 MiB").await;
     check("error 10000000", "(cut here: 10000000 bytes in all)").await;
     let findings =
