@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use deployer::journal::{AuditVerdict, Journal, Sqlite, now};
+use deployer::journal::{Audit, AuditVerdict, JobLog, Journal, Releases, Sqlite, now};
 use deployer::model::{
     Actor, CallStart, EventKind, JobKind, JobRecord, JobRequest, JobState, NewEvent, NewJob, Phase,
     PhaseStatus, PhaseUpdate, ReleaseRecord, ReleaseStatus, StepStart, Submitted, Variable,

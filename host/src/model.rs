@@ -8,6 +8,7 @@ mod grant;
 mod handover;
 mod job;
 mod layout;
+mod log;
 mod name;
 mod path_grant;
 mod phase;
@@ -23,7 +24,7 @@ mod stored;
 mod variable;
 
 pub use aftermath::Aftermath;
-pub use event::{Event, EventKind, NewEvent};
+pub use event::{Event, EventData, EventKind, NewEvent};
 pub use failure::{Failure, Fault};
 pub use grant::{Grant, UnknownGrant};
 pub use handover::{Artifact, Confirmation, Files, Finding, Instance, Outcome, Probe, Severity, Verdict};
@@ -32,6 +33,7 @@ pub use job::{
     Unregistered,
 };
 pub use layout::Layout;
+pub use log::{Amount, Level, Source};
 pub use name::{is_variable_name, service_name_problem};
 pub use path_grant::{BadPathGrant, PathGrant};
 pub use phase::{Phase, PhaseStatus};

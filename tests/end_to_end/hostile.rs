@@ -213,7 +213,7 @@ async fn what_is_said_without_measure_costs_little_and_disturbs_nobody() {
     let mut most_after = 0;
     for (phase, with, part, calls) in [
         ("validation", "findings 1000000", "", 0),
-        ("validation", "findings 400000", "400000 findings, and 1000 are the most", 0),
+        ("validation", "findings 400000", "400000 findings, and the limit is 1000", 0),
         ("validation", "finding 50000000", "handed over more than", 0),
         ("validation", "error 30000000", "cut here: 30000000 bytes in all", 0),
         ("build", "artifact 20971520", "the artifact's reference has 20971520 bytes", 0),

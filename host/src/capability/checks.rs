@@ -28,7 +28,7 @@ pub(super) fn checked_content(path: &str, bytes: usize) -> Result<(), Error> {
     if bytes as u64 <= limits::FILE {
         return Ok(());
     }
-    let seen = format!("it has {bytes} bytes, and {} are the most", limits::FILE);
+    let seen = format!("it has {bytes} bytes, and the limit is {}", limits::FILE);
     Err(unfit(
         format!("write {}", limits::brief(path)),
         seen,
@@ -44,12 +44,12 @@ pub(super) fn checked_command(command: &Command) -> Result<(), Error> {
     let attempted = || format!("run `{program}`");
     let words: usize = command.argv.iter().map(|word| word.len() + 1).sum();
     if words > limits::ARGUMENTS {
-        let seen = format!("its arguments have {words} bytes, and {} are the most", limits::ARGUMENTS);
+        let seen = format!("its arguments have {words} bytes, and the limit is {}", limits::ARGUMENTS);
         return Err(unfit(attempted(), seen, "the plugin should give what is long as the command's `input`"));
     }
     let input = command.input.as_ref().map_or(0, Vec::len);
     if input > limits::INPUT {
-        let seen = format!("its input has {input} bytes, and {} are the most", limits::INPUT);
+        let seen = format!("its input has {input} bytes, and the limit is {}", limits::INPUT);
         return Err(unfit(attempted(), seen, "the plugin should send large files by `upload`"));
     }
     Ok(())
@@ -147,7 +147,7 @@ mod tests {
         check(128 << 10, 0, Some("its arguments have 131078 bytes"));
         check(1, limits::INPUT + 1, Some("its input has"));
         assert!(checked_content("/x", 16 << 20).is_ok());
-        assert!(checked_content("/x", (16 << 20) + 1).unwrap_err().seen.contains("are the most"));
+        assert!(checked_content("/x", (16 << 20) + 1).unwrap_err().seen.contains("the limit is"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub enum ClientError {
     NotADeployer { url: Url, status: StatusCode },
     #[error("--server {value:?} is not a URL; write for example http://127.0.0.1:8007")]
     Address { value: String },
-    #[error("the token cannot stand in a header; write one of letters and digits")]
+    #[error("the token cannot be sent in a header; use one of letters and digits")]
     Token,
     #[error(transparent)]
     TokenFile(#[from] TokenFileError),

@@ -47,7 +47,7 @@ pub enum BuildError {
          install {TARGET}'s standard library as your Rust came, or install rustup: https://rustup.rs"
     )]
     NoRustup { source: std::io::Error },
-    #[error("{program} did not work ({status}): {seen}; {next}")]
+    #[error("{program} failed ({status}): {seen}; {next}")]
     Failed { program: String, status: String, seen: String, next: &'static str },
     #[error("cannot put {file} into place: {source}; check the folder's permissions and space")]
     Install { file: PathBuf, source: std::io::Error },

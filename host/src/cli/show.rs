@@ -45,8 +45,7 @@ impl Seen {
 
     /// Whether this is the last change of a job.
     pub fn ends_the_job(&self) -> bool {
-        self.kind == EventKind::Job
-            && matches!(self.text("status"), Some("completed" | "failed" | "cancelled"))
+        self.kind.ends_the_job(&self.data)
     }
 
     /// The name of the phase that begins with this.

@@ -22,7 +22,7 @@ use super::streams::OpenStream;
 use super::{App, query};
 use crate::job::FieldProblem;
 use crate::journal::time_text;
-use crate::model::{Actor, Event, EventKind};
+use crate::model::{Actor, Event};
 
 const PAGE: u32 = 256;
 
@@ -114,18 +114,10 @@ impl Tail {
         if let Some(last) = events.last() {
             self.after = last.sequence;
         }
-        self.over |= events.iter().any(ends_the_job);
+        self.over |= events.iter().any(|event| event.kind.ends_the_job(&event.data));
         self.page = events.into();
         Ok(())
     }
-}
-
-fn ends_the_job(event: &Event) -> bool {
-    event.kind == EventKind::Job
-        && matches!(
-            event.data.get("status").and_then(Value::as_str),
-            Some("completed" | "failed" | "cancelled")
-        )
 }
 
 fn line(event: Event) -> Line {
@@ -152,6 +144,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::EventKind;
 
     fn event(kind: EventKind, data: Value) -> Event {
         Event { sequence: 7, at: "2026-01-01T00:00:00.5Z".parse().unwrap(), kind, data }
@@ -165,15 +158,5 @@ mod tests {
         assert!(!data.contains('\n'));
         let data: Value = serde_json::from_str(&data).unwrap();
         assert_eq!(data, json!({ "message": "two\nlines", "at": "2026-01-01T00:00:00.500Z" }));
-    }
-
-    #[test]
-    fn the_end_is_a_job_event_with_a_final_status() {
-        let check = |kind, data, expect| assert_eq!(ends_the_job(&event(kind, data)), expect);
-        check(EventKind::Job, json!({ "status": "completed" }), true);
-        check(EventKind::Job, json!({ "status": "failed" }), true);
-        check(EventKind::Job, json!({ "status": "cancelled" }), true);
-        check(EventKind::Job, json!({ "status": "running" }), false);
-        check(EventKind::Phase, json!({ "status": "failed" }), false);
     }
 }

@@ -10,8 +10,8 @@ pub fn rows(limit: u32) -> u32 {
     limit.saturating_add(1)
 }
 
-/// At most `limit` of the rows, and, where there are more, the link that goes on after the last of them. None of
-/// a link where a name cannot stand in one: such a service cannot have been deployed.
+/// At most `limit` of the rows, and, where there are more, the link that goes on after the last of them. A name that
+/// cannot be part of a link gets none: such a service cannot have been deployed.
 pub fn page<T, U: Serialize>(
     mut rows: Vec<T>,
     limit: u32,

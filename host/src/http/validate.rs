@@ -186,7 +186,7 @@ impl Fields {
 
     fn as_label(&mut self, field: &str, text: String) -> Option<String> {
         if text.len() > LABEL_LIMIT {
-            self.wrong(field, format!("is {} bytes long; {LABEL_LIMIT} are the most", text.len()));
+            self.wrong(field, format!("is {} bytes long; the limit is {LABEL_LIMIT}", text.len()));
             return None;
         }
         if text.contains(char::is_control) {
@@ -199,7 +199,7 @@ impl Fields {
     fn service_path(&mut self) -> Option<String> {
         let path = self.text("service_path", "the service's folder on the deployer's machine")?;
         if path.len() > PATH_LIMIT {
-            self.wrong("service_path", format!("is {} bytes long; {PATH_LIMIT} are the most", path.len()));
+            self.wrong("service_path", format!("is {} bytes long; the limit is {PATH_LIMIT}", path.len()));
             return None;
         }
         if path.contains('\0') {
@@ -304,7 +304,7 @@ pub fn variable(name: &str, value: Value) -> Result<String, String> {
     match value {
         Value::String(text) if text.contains('\0') => Err("must not have a NUL character in it".to_owned()),
         Value::String(text) if text.len() > VALUE_LIMIT => {
-            Err(format!("is {} bytes long; {VALUE_LIMIT} are the most: put it into a file", text.len()))
+            Err(format!("is {} bytes long; the limit is {VALUE_LIMIT}: put it into a file", text.len()))
         }
         Value::String(text) => Ok(text),
         other => Err(format!("must be a string, and is {}: write it as a string", kind(&other))),

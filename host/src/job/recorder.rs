@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::live::LiveJob;
 use crate::capability::{Amount, CallEnded, Effect, Intent, Level, RecordError, Recorder, Source};
 use crate::journal::{Journal, JournalError, now};
-use crate::model::{CallStart, EventKind, NewEvent, Phase, PlannedStep, RemoteProcess};
+use crate::model::{CallStart, EventData, NewEvent, Phase, PlannedStep, RemoteProcess};
 
 /// How long lines are gathered.
 const GATHER: Duration = Duration::from_millis(100);
@@ -86,11 +85,7 @@ impl JournalRecorder {
     async fn flush(&self) -> Result<(), JournalError> {
         let mut events = std::mem::take(&mut *lock(&self.gathered));
         if let Some(amount) = lock(&self.progress).take() {
-            let mut data = json!(amount);
-            if let Some(data) = data.as_object_mut() {
-                data.insert("phase".into(), json!(self.phase));
-            }
-            events.push(NewEvent { at: now(), kind: EventKind::Progress, data });
+            events.push(NewEvent::new(now(), &EventData::Progress { phase: self.phase, amount }));
         }
         if events.is_empty() {
             return Ok(());
@@ -113,19 +108,23 @@ pub(super) async fn say(
     level: Level,
     line: &str,
 ) -> Result<(), JournalError> {
-    let data = json!({ "phase": phase, "level": level, "source": Source::Host, "line": line });
-    journal.append(job, &[NewEvent { at: now(), kind: EventKind::Log, data }]).await
+    let line = EventData::Log { phase, plugin: None, level, source: Source::Host, line: line.to_owned() };
+    journal.append(job, &[NewEvent::new(now(), &line)]).await
 }
 
 #[async_trait]
 impl Recorder for JournalRecorder {
     async fn log(&self, level: Level, source: Source, line: &str) -> Result<(), RecordError> {
-        let data = json!({
-            "phase": self.phase, "plugin": self.plugin, "level": level, "source": source, "line": line,
-        });
+        let line = EventData::Log {
+            phase: self.phase,
+            plugin: Some(self.plugin.clone()),
+            level,
+            source,
+            line: line.to_owned(),
+        };
         let full = {
             let mut gathered = lock(&self.gathered);
-            gathered.push(NewEvent { at: now(), kind: EventKind::Log, data });
+            gathered.push(NewEvent::new(now(), &line));
             gathered.len() >= GATHER_LINES
         };
         if full { self.flush().await.map_err(unrecorded("log lines")) } else { Ok(()) }

@@ -25,7 +25,7 @@ impl<T: Bounded> Bounded for Option<T> {
 impl Bounded for Vec<Finding> {
     fn bounded(mut self) -> Result<Self, String> {
         if self.len() > limits::FINDINGS {
-            return Err(format!("{} findings, and {} are the most", self.len(), limits::FINDINGS));
+            return Err(format!("{} findings, and the limit is {}", self.len(), limits::FINDINGS));
         }
         limits::cut_all(self.iter_mut().flat_map(|finding| {
             let Finding { severity: _, check, message, next } = finding;
@@ -108,7 +108,7 @@ fn identifier(text: &str, what: &str) -> Result<(), String> {
         return Ok(());
     }
     let (bytes, most) = (text.len(), limits::IDENTIFIER);
-    Err(format!("{what} has {bytes} bytes, and {most} are the most: {}", limits::brief(text)))
+    Err(format!("{what} has {bytes} bytes, and the limit is {most}: {}", limits::brief(text)))
 }
 
 fn command(argv: &[String], what: &str) -> Result<(), String> {
@@ -116,7 +116,7 @@ fn command(argv: &[String], what: &str) -> Result<(), String> {
     if bytes <= limits::COMMAND {
         return Ok(());
     }
-    Err(format!("{what} has {bytes} bytes, and {} are the most", limits::COMMAND))
+    Err(format!("{what} has {bytes} bytes, and the limit is {}", limits::COMMAND))
 }
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ mod tests {
         assert!(long[0].message.ends_with("(cut here: 52428800 bytes in all)"));
         assert_eq!(vec![finding("short")].bounded().unwrap()[0].message, "short");
         assert_eq!(vec![finding(""); limits::FINDINGS].bounded().unwrap().len(), limits::FINDINGS);
-        refused(vec![finding(""); limits::FINDINGS + 1], "1001 findings, and 1000 are the most");
+        refused(vec![finding(""); limits::FINDINGS + 1], "1001 findings, and the limit is 1000");
         let many = vec![finding(&"x".repeat(20_000)); 1_000].bounded().unwrap();
         assert!(many.iter().map(|one| one.message.len()).sum::<usize>() < 2 * limits::TEXTS);
     }
@@ -158,7 +158,7 @@ mod tests {
             digest: digest.into(),
             bytes: None,
         };
-        refused(artifact(&long, "r", ""), "the artifact's kind has 20971520 bytes, and 4096 are the most");
+        refused(artifact(&long, "r", ""), "the artifact's kind has 20971520 bytes, and the limit is 4096");
         refused(artifact("k", &long, ""), "the artifact's reference");
         refused(artifact("k", "r", &long), "the artifact's digest");
         artifact("k", &"r".repeat(4096), "").bounded().unwrap();

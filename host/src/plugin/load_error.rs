@@ -13,7 +13,7 @@ pub(super) enum LoadError {
     FileName,
     #[error("it cannot be read: {0}; check its owner and mode")]
     Unreadable(std::io::Error),
-    #[error("it has {size} bytes, and {limit} is the most: build it for release, and strip it")]
+    #[error("it has {size} bytes, and the limit is {limit}: build it for release, and strip it")]
     TooLarge { size: u64, limit: u64 },
     #[error("it changed while it was read; it is loaded as soon as it is whole")]
     Changing,
@@ -56,7 +56,7 @@ pub(super) enum LoadError {
     OtherName { said: String },
     #[error("its `describe` gives no version: say one, as `1.0.0`")]
     NoVersion,
-    #[error("its {what} has {bytes} bytes, and {limit} are the most: shorten what its `describe` says")]
+    #[error("its {what} has {bytes} bytes, and the limit is {limit}: shorten what its `describe` says")]
     TooLong { what: &'static str, bytes: usize, limit: usize },
     #[error(
         "its settings' schema is too large: it has more than {} values, or more than {} levels; shorten it",

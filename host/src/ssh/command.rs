@@ -155,7 +155,7 @@ impl RemoteCommand {
         // The shell gets the line as one argument, and Linux allows 128 KiB for one.
         if line.len() > 120_000 {
             return Err(bad(format!(
-                "it is {} bytes long and 120000 is the most; send data as its input",
+                "it is {} bytes long, and the limit is 120000; send data as its input",
                 line.len()
             )));
         }

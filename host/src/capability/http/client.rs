@@ -22,7 +22,7 @@ pub struct HttpClient {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("no HTTP client could be made: {source}; check this machine's certificates")]
+#[error("cannot set up an HTTP client: {source}; check this machine's certificates")]
 pub struct HttpClientError {
     #[from]
     source: reqwest::Error,

@@ -78,7 +78,7 @@ pub(super) fn headers(given: &[(String, String)], to_registry: bool) -> Result<H
     let bytes: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
     if given.len() > MOST_HEADERS || bytes > MOST_HEADER_BYTES {
         return Err(format!(
-            "{} headers of {bytes} bytes: {MOST_HEADERS} of {MOST_HEADER_BYTES} bytes are the most",
+            "{} headers of {bytes} bytes; the limit is {MOST_HEADERS} headers of {MOST_HEADER_BYTES} bytes",
             given.len()
         ));
     }

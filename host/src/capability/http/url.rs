@@ -33,7 +33,7 @@ pub(super) fn join(base: &str, path: &str) -> Result<Url, String> {
 
 fn path_problem(path: &str) -> Option<String> {
     if path.len() > LONGEST_PATH {
-        return Some(format!("the path has {} bytes; {LONGEST_PATH} are the most", path.len()));
+        return Some(format!("the path has {} bytes; the limit is {LONGEST_PATH}", path.len()));
     }
     if !path.starts_with('/') {
         return Some(format!("the path {} does not begin with `/`", shown(path)));
@@ -169,7 +169,7 @@ mod tests {
         check("http://h", "@other/", Err("begin"));
         check("http://h", ":99/", Err("begin"));
         check("http://h", "", Err("begin"));
-        check("http://h", &format!("/{}", "x".repeat(9000)), Err("8192 are the most"));
+        check("http://h", &format!("/{}", "x".repeat(9000)), Err("the limit is 8192"));
         check("ftp://h", "/", Err("neither"));
         check("no url", "/", Err("no url"));
     }

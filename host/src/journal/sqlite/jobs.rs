@@ -8,7 +8,7 @@ use super::columns::{decode, decode_option, encode, reading, time, time_option, 
 use super::{audit, events};
 use crate::journal::{JournalError, now, time_text};
 use crate::model::{
-    Actor, EventKind, JobRecord, NewEvent, NewJob, Phase, PhaseRecord, PhaseStatus, PhaseUpdate,
+    Actor, EventData, JobRecord, JobStatus, NewEvent, NewJob, Phase, PhaseRecord, PhaseStatus, PhaseUpdate,
     ReleaseRecord, Retention, Submitted,
 };
 
@@ -71,11 +71,12 @@ pub async fn submit(writer: &SqlitePool, job: &NewJob) -> Result<Submitted, Jour
             .await
             .map_err(&failed)?;
     }
-    let accepted = NewEvent {
-        at: job.created_at,
-        kind: EventKind::Job,
-        data: json!({ "status": "pending", "service_name": job.service, "release": job.release }),
+    let accepted = EventData::Accepted {
+        status: JobStatus::Pending,
+        service_name: job.service.clone(),
+        release: job.release.clone(),
     };
+    let accepted = NewEvent::new(job.created_at, &accepted);
     events::append_in(&mut transaction, &job.id, &[accepted]).await?;
     let record = read(&mut transaction, &job.id).await?.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
     audit::accepted(&mut transaction, &record).await?;
@@ -178,13 +179,12 @@ pub async fn set_state(writer: &SqlitePool, job: &JobRecord) -> Result<(), Journ
             .map_err(&failed)?;
         audit::ended(&mut transaction, job).await?;
     }
-    let data = json!({
-        "status": job.state.status(),
-        "state": job.state,
-        "error": job.error.as_ref().map(ToString::to_string),
-    });
-    let event = NewEvent { at: now(), kind: EventKind::Job, data };
-    events::append_in(&mut transaction, &job.id, &[event]).await?;
+    let state = EventData::State {
+        status: job.state.status(),
+        state: job.state.clone(),
+        error: job.error.as_ref().map(ToString::to_string),
+    };
+    events::append_in(&mut transaction, &job.id, &[NewEvent::new(now(), &state)]).await?;
     transaction.commit().await.map_err(&failed)
 }
 
@@ -281,16 +281,15 @@ pub async fn set_phase(writer: &SqlitePool, job: &str, update: &PhaseUpdate) -> 
         .await
         .map_err(&failed)?;
     let phase = phase_of(&row)?;
-    let data = json!({
-        "phase": phase.phase,
-        "status": phase.status,
-        "started_at": phase.started_at.map(time_text),
-        "completed_at": phase.completed_at.map(time_text),
-        "details": phase.details,
-        "error": phase.error.as_ref().map(ToString::to_string),
-    });
-    let event = NewEvent { at: now(), kind: EventKind::Phase, data };
-    events::append_in(&mut transaction, job, &[event]).await?;
+    let phase = EventData::Phase {
+        phase: phase.phase,
+        status: phase.status,
+        started_at: phase.started_at,
+        completed_at: phase.completed_at,
+        details: phase.details,
+        error: phase.error.as_ref().map(ToString::to_string),
+    };
+    events::append_in(&mut transaction, job, &[NewEvent::new(now(), &phase)]).await?;
     transaction.commit().await.map_err(&failed)
 }
 

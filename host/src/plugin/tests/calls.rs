@@ -72,7 +72,7 @@ async fn a_function_that_is_not_there_is_missing() {
 }
 
 #[tokio::test]
-async fn lies_are_found_out() {
+async fn invalid_answers_are_found_out() {
     let recorder = Remembered::new();
     let context = context(&recorder).await;
     let lie = deployment("lie", "");

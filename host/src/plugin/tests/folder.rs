@@ -125,7 +125,7 @@ async fn a_describe_that_misbehaves_is_refused() {
     refused("naughty.wasm", &with(describe, "describe:schemas"), "handed over more than").await;
     refused("naughty.wasm", &with("name:naughty", "name:nice"), "it calls itself `nice`").await;
     refused("naughty.wasm", &with("version:1.0.0", "version:"), "no version").await;
-    refused("naughty.wasm", &with("schema:proper", "schema:nojson"), "no JSON (").await;
+    refused("naughty.wasm", &with("schema:proper", "schema:nojson"), "not JSON (").await;
     refused("naughty.wasm", &with("schema:proper", "schema:broken"), "not a JSON Schema").await;
 }
 

@@ -192,7 +192,7 @@ async fn answers_have_a_measure() {
         assert!(told.contains(part) && told.len() < 20 << 10, "{with}: {}", limits::brief(&told));
     };
     check("findings 1000000", "at once").await;
-    check("findings 1001", "1001 findings, and 1000 are the most").await;
+    check("findings 1001", "1001 findings, and the limit is 1000").await;
     check("finding 50000000", "handed over more than 40 MiB").await;
     check("error 10000000", "(cut here: 10000000 bytes in all)").await;
     let findings =
