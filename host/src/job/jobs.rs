@@ -172,7 +172,11 @@ impl Deployments for Jobs {
     async fn health(&self) -> Health {
         let host = &self.0.host;
         let journal = async { host.journal.check().await.map_err(|error| error.to_string()) };
-        let (ssh, registry, journal) = tokio::join!(host.ssh_condition(), host.registry_condition(), journal);
+        let (ssh, registry, journal) = tokio::join!(
+            host.conditions.ssh(&host.ssh),
+            host.conditions.registry(&host.http, host.registry.as_ref()),
+            journal
+        );
         Health { ssh, registry, journal }
     }
 

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::conversions::granted;
 use super::host::Host;
 use super::promise::{self, Availability, Because, Candidate, NoRollback, OnTarget};
-use super::step::granted;
 use super::{conversions, redaction};
 use crate::capability::{
     Amount, Boundary, CallEnded, EnvironmentSource, Intent, Level, Limits, RecordError, Recorder, Source,

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{ReleaseRecord, ReleaseStatus};
+use super::release;
+use crate::model::{ReleaseEvent, ReleaseRecord, ReleaseStatus};
 
 /// What there is of a service on its target.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,7 +50,8 @@ pub fn reconcile(journal: &[ReleaseRecord], there: &OnTarget, right: Right, job:
     let mut changes = Changes::default();
     let find = |id: &str| journal.iter().find(|release| release.id == id);
     for record in &there.records {
-        let found = ReleaseRecord { status: effective(record, there, job), ..record.clone() };
+        let found = happened(record, there, job)
+            .map_or_else(|| record.clone(), |event| release::after(record, event));
         match (find(&record.id), right) {
             (None, _) => {
                 if found.status != ReleaseStatus::Removed {
@@ -73,10 +75,10 @@ pub fn reconcile(journal: &[ReleaseRecord], there: &OnTarget, right: Right, job:
         }
     }
     for known in journal.iter().filter(|known| !there.records.iter().any(|record| record.id == known.id)) {
-        let status = unrecorded(known, there, right);
-        let release = ReleaseRecord { status, ..known.clone() };
-        if status != known.status {
-            changes.said.push(corrected(known, status));
+        let release = unrecorded(known, there, right)
+            .map_or_else(|| known.clone(), |event| release::after(known, event));
+        if release.status != known.status {
+            changes.said.push(corrected(known, release.status));
             changes.journal.push(release.clone());
         }
         if there.files.contains(&known.id) && job != Some(known.job.as_str()) {
@@ -106,7 +108,6 @@ fn merged(known: &ReleaseRecord, found: &ReleaseRecord) -> ReleaseRecord {
         found.clone().or_else(|| known.clone())
     }
     ReleaseRecord {
-        status: found.status,
         files: or(&found.files, &known.files),
         artifact: or(&found.artifact, &known.artifact),
         instance: or(&found.instance, &known.instance),
@@ -114,30 +115,30 @@ fn merged(known: &ReleaseRecord, found: &ReleaseRecord) -> ReleaseRecord {
         promoted_at: found.promoted_at.or(known.promoted_at),
         promoted_by: found.promoted_by.clone().or_else(|| known.promoted_by.clone()),
         origin: found.origin.clone().or_else(|| known.origin.clone()),
-        ..known.clone()
+        ..release::after(known, ReleaseEvent::Corrected(found.status))
     }
 }
 
-/// What a release with a record is: which one is live, `current` alone says.
-fn effective(record: &ReleaseRecord, there: &OnTarget, job: Option<&str>) -> ReleaseStatus {
+/// What became of a release since its record was written: which one is live, `current` alone says.
+fn happened(record: &ReleaseRecord, there: &OnTarget, job: Option<&str>) -> Option<ReleaseEvent> {
     if there.live.as_ref() == Some(&record.id) {
-        return ReleaseStatus::Live;
+        return Some(ReleaseEvent::FoundLive);
     }
     match record.status {
-        ReleaseStatus::Live if there.live.is_some() => ReleaseStatus::Retired,
-        ReleaseStatus::Candidate if job.is_some_and(|job| job != record.job) => ReleaseStatus::Bad,
-        status @ (ReleaseStatus::Live
+        ReleaseStatus::Live if there.live.is_some() => Some(ReleaseEvent::Superseded),
+        ReleaseStatus::Candidate if job.is_some_and(|job| job != record.job) => Some(ReleaseEvent::Failed),
+        ReleaseStatus::Live
         | ReleaseStatus::Candidate
         | ReleaseStatus::Retired
         | ReleaseStatus::Bad
         | ReleaseStatus::Removing
-        | ReleaseStatus::Removed) => status,
+        | ReleaseStatus::Removed => None,
     }
 }
 
-/// What a release is of which the target has no record: it was made by an older version, or before its record could
-/// be written, or is gone with all that was there.
-fn unrecorded(known: &ReleaseRecord, there: &OnTarget, right: Right) -> ReleaseStatus {
+/// What became of a release of which the target has no record: it was made by an older version, or before its record
+/// could be written, or is gone with all that was there.
+fn unrecorded(known: &ReleaseRecord, there: &OnTarget, right: Right) -> Option<ReleaseEvent> {
     let has_files = there.files.contains(&known.id);
     let should = match known.status {
         ReleaseStatus::Live | ReleaseStatus::Retired | ReleaseStatus::Removing => true,
@@ -145,13 +146,13 @@ fn unrecorded(known: &ReleaseRecord, there: &OnTarget, right: Right) -> ReleaseS
         ReleaseStatus::Candidate | ReleaseStatus::Removed => false,
     };
     if should && !has_files {
-        return ReleaseStatus::Removed;
+        return Some(ReleaseEvent::FoundGone);
     }
     match (right, &there.live, known.status) {
-        (Right::Journal, _, status) => status,
-        (Right::Target, Some(live), _) if *live == known.id => ReleaseStatus::Live,
-        (Right::Target, Some(_), ReleaseStatus::Live) => ReleaseStatus::Retired,
-        (Right::Target, _, status) => status,
+        (Right::Journal, _, _) => None,
+        (Right::Target, Some(live), _) if *live == known.id => Some(ReleaseEvent::FoundLive),
+        (Right::Target, Some(_), ReleaseStatus::Live) => Some(ReleaseEvent::Superseded),
+        (Right::Target, _, _) => None,
     }
 }
 
@@ -261,7 +262,7 @@ mod tests {
             Right::Target,
             &[("a", Removed), ("b", Retired), ("c", Live)],
         );
-        // What another one has begun to remove is nobody's way back.
+        // What another one has begun to remove is nobody's rollback target.
         let removing = there(Some("b"), &[("a", Removing), ("b", Live)], &["a", "b"]);
         check(&[("a", Retired), ("b", Live)], &removing, Right::Target, &[("a", Removing)]);
         // Another one rolled back, and was cut off before it could write every record.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 
-use crate::model::{ReleaseRecord, ReleaseStatus};
+use crate::model::{ReleaseEvent, ReleaseRecord, ReleaseStatus};
 
 /// Ids of releases: the time in UTC to the millisecond, so that they sort by age and people can read them.
 /// They are valid in file names, image tags and unit names.
@@ -50,6 +50,15 @@ impl fmt::Display for NoRollbackTarget {
             NoRollbackTarget::Unfit { because, .. } => f.write_str(because),
         }
     }
+}
+
+/// A release after an event. Where the event is illegal, its record must stay true: the release stays as it is, and
+/// the defect is said where it can be seen.
+pub fn after(release: &ReleaseRecord, event: ReleaseEvent) -> ReleaseRecord {
+    release.after(event).unwrap_or_else(|error| {
+        tracing::error!(service = release.service, release = release.id, %error);
+        release.clone()
+    })
 }
 
 /// The release that runs now.

@@ -15,13 +15,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::host::Host;
-use super::interruption::{pause, pauses};
 use super::live::{Fate, LiveJob, lock};
-use super::{admission, cancelling, registering, submission};
+use super::retry::JournalPauses;
+use super::{admission, live, registering, submission};
 use crate::capability::Level;
 use crate::job::{Environment, Refusal};
 use crate::journal::{JournalError, now};
-use crate::model::{Aftermath, Failure, Fault, JobRecord, JobState, NewJob, Phase, Submitted};
+use crate::model::{Aftermath, Failure, Fault, JobEvent, JobRecord, NewJob, Phase, Submitted};
 
 /// How often the journal is asked for jobs that nobody works on.
 const LOOKED_FOR_EVERY: Duration = Duration::from_secs(10);
@@ -135,7 +135,7 @@ impl Supervisor {
             };
             let steps = self.host.journal.steps(&job.id).await?;
             tracing::info!(job = %job.id, service = %job.service, state = ?job.state, "taking up a job");
-            let fate = cancelling::fate(&job, &steps);
+            let fate = live::fate(&job, &steps);
             self.enqueue(job, fate);
         }
         Ok(())
@@ -196,7 +196,7 @@ impl Supervisor {
         queue: &mut mpsc::UnboundedReceiver<JobRecord>,
         at_once: bool,
     ) -> Option<JobRecord> {
-        let mut pauses = pauses();
+        let mut pauses = JournalPauses::new();
         let mut not_before = Instant::now();
         let mut at_once = at_once;
         loop {
@@ -205,7 +205,7 @@ impl Supervisor {
                 Ok(Some(due)) => Some(due),
                 Err(error) => {
                     tracing::warn!(service, %error, "cannot tell what is to be registered, and asks again");
-                    not_before = Instant::now() + pause(&mut pauses);
+                    not_before = Instant::now() + pauses.pause();
                     None
                 }
             };
@@ -237,7 +237,7 @@ impl Supervisor {
             };
             if let Err(error) = recorded {
                 tracing::warn!(service, %error, "an attempt to register is not recorded, and is made again");
-                not_before = Instant::now() + pause(&mut pauses);
+                not_before = Instant::now() + pauses.pause();
             }
         }
     }
@@ -247,7 +247,10 @@ impl Supervisor {
         mut job: JobRecord,
         cancelled_by: &str,
     ) -> Result<(), JournalError> {
-        job.state = JobState::Cancelled(Aftermath::Untouched);
+        if let Err(error) = job.apply(&JobEvent::Cancelled(Aftermath::Untouched)) {
+            tracing::error!(job = %job.id, %error);
+            return Ok(());
+        }
         job.completed_at = Some(now());
         job.error = Some(Failure {
             fault: Fault::Request,
