@@ -9,10 +9,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use deployer::job::state::{JobState, Phase, PhaseStatus};
-use deployer::journal::{
-    Actor, AuditVerdict, CallStart, EventKind, JobKind, JobRecord, JobRequest, Journal, NewEvent, NewJob,
-    PhaseUpdate, ReleaseRecord, ReleaseStatus, Sqlite, StepStart, Submitted, Variable, now,
+use deployer::journal::{AuditVerdict, Journal, Sqlite, now};
+use deployer::model::{
+    Actor, CallStart, EventKind, JobKind, JobRecord, JobRequest, JobState, NewEvent, NewJob, Phase,
+    PhaseStatus, PhaseUpdate, ReleaseRecord, ReleaseStatus, StepStart, Submitted, Variable,
 };
 use serde_json::{Value, json};
 
@@ -209,7 +209,7 @@ fn new_job(number: usize) -> NewJob {
         target: TARGET.into(),
         method: "docker".into(),
         release: format!("release-{number:05}"),
-        plan: plan(),
+        plan: plan().into(),
         created_at: now(),
         idempotency_key: Some(format!("key-{number}")),
         encrypted_environment: Some(vec![0; 256]),
@@ -238,9 +238,9 @@ fn release(job: &JobRecord) -> ReleaseRecord {
         environment: job.request.environment.clone(),
         environment_digest: "d".repeat(64),
         files: None,
-        artifact: Some(json!({ "reference": "service:release" })),
+        artifact: Some(json!({ "reference": "service:release" }).into()),
         instance: None,
-        plugins: json!({}),
+        plugins: Default::default(),
         plan: None,
         created_at: job.created_at,
         promoted_at: None,

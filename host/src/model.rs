@@ -17,6 +17,8 @@ mod release;
 mod release_status;
 mod retention;
 mod retry;
+#[cfg(test)]
+pub mod samples;
 mod state;
 mod step;
 mod stored;

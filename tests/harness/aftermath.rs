@@ -1,6 +1,7 @@
 //! What must hold once a job is over, whatever came in its way: on the target, and in the journal.
 
-use deployer::journal::{Journal, ReleaseStatus, Sqlite};
+use deployer::journal::{Journal, Sqlite};
+use deployer::model::ReleaseStatus;
 use serde_json::Value;
 
 use crate::{Job, Program, Service};

@@ -5,7 +5,10 @@ use async_trait::async_trait;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::*;
+use crate::job::{
+    Capabilities, CurrentJob, DeployRequest, Deployments, FieldProblem, Health, Known, Refusal,
+    ReleaseOnTarget, Trouble,
+};
 use crate::journal::{AuditEntry, AuditHead, AuditVerdict, Journal, Sqlite, now};
 use crate::model::{
     Actor, Aftermath, CallRecord, Event, Failure, JobKind, JobRecord, JobRequest, JobState, NewJob, Phase,
@@ -63,7 +66,7 @@ impl Deployments for Ledger {
                 digest: String::new(),
                 actor,
             },
-            plan: json!({}),
+            plan: crate::model::samples::plan(),
             created_at: now(),
             idempotency_key: key,
             encrypted_environment: None,

@@ -83,6 +83,7 @@ pub fn variables(variables: &[Variable]) -> Vec<contract::Variable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Severity;
 
     #[test]
     fn a_release_with_a_name_of_megabytes_can_be_followed() {

@@ -189,30 +189,11 @@ fn release_of(name: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::samples;
     use ReleaseStatus::{Bad, Candidate, Live, Removed, Removing, Retired};
-    use serde_json::json;
 
     fn release(id: &str, status: ReleaseStatus) -> ReleaseRecord {
-        ReleaseRecord {
-            service: "shop".into(),
-            target: "root@server:22".into(),
-            id: id.into(),
-            job: format!("job-{id}"),
-            status,
-            method: "docker".into(),
-            port: 8001,
-            environment: vec![],
-            environment_digest: String::new(),
-            files: Some(json!({ "count": 1 })),
-            artifact: None,
-            instance: None,
-            plugins: json!({}),
-            plan: None,
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-            promoted_at: None,
-            promoted_by: None,
-            origin: None,
-        }
+        ReleaseRecord { job: format!("job-{id}"), files: samples::files(1), ..samples::release(id, status) }
     }
 
     fn releases(of: &[(&str, ReleaseStatus)]) -> Vec<ReleaseRecord> {

@@ -330,8 +330,11 @@ mod tests {
     #[test]
     fn a_removed_release_leaves_only_that_it_was() {
         let release: ReleaseRecord = serde_json::from_str(RECORD).expect("a record");
-        let removed =
-            ReleaseRecord { status: ReleaseStatus::Removed, plan: Some(json!({ "a": 1 })), ..release };
+        let removed = ReleaseRecord {
+            status: ReleaseStatus::Removed,
+            plan: Some(crate::model::samples::plan()),
+            ..release
+        };
         let read: ReleaseRecord = serde_json::from_str(&text(&removed)).expect("a record");
         assert_eq!((read.status, read.plan), (ReleaseStatus::Removed, None));
     }

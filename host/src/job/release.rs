@@ -101,33 +101,10 @@ pub fn rollback_target<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::now;
-    use serde_json::json;
+    use crate::model::samples;
 
     fn releases(statuses: &[(&str, ReleaseStatus)]) -> Vec<ReleaseRecord> {
-        statuses
-            .iter()
-            .map(|(id, status)| ReleaseRecord {
-                service: "shop".into(),
-                target: "root@server:22".into(),
-                id: (*id).into(),
-                job: "deploy-1".into(),
-                status: *status,
-                method: "docker".into(),
-                port: 8001,
-                environment: vec![],
-                environment_digest: String::new(),
-                files: None,
-                artifact: None,
-                instance: None,
-                plugins: json!({}),
-                plan: None,
-                created_at: now(),
-                promoted_at: None,
-                promoted_by: None,
-                origin: None,
-            })
-            .collect()
+        statuses.iter().map(|(id, status)| samples::release(id, *status)).collect()
     }
 
     fn check(

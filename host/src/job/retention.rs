@@ -122,42 +122,34 @@ impl fmt::Display for Because {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::model::{Artifact, Stored, samples};
 
     const NOW: &str = "2026-11-25T00:00:00Z";
 
     /// A release of so many days ago, with files of one byte.
-    fn release(id: &str, days: i64, status: ReleaseStatus, artifact: Value) -> ReleaseRecord {
+    fn release(
+        id: &str,
+        days: i64,
+        status: ReleaseStatus,
+        artifact: Option<Stored<Artifact>>,
+    ) -> ReleaseRecord {
         let (service, id) = id.split_once('/').unwrap_or(("shop", id));
         let now: Timestamp = NOW.parse().unwrap();
         ReleaseRecord {
             service: service.into(),
-            target: "root@server:22".into(),
-            id: id.into(),
-            job: "deploy-1".into(),
-            status,
-            method: "docker".into(),
-            port: 8001,
-            environment: vec![],
-            environment_digest: String::new(),
-            files: Some(json!({ "bytes": 1 })),
-            artifact: Some(artifact),
-            instance: None,
-            plugins: json!({}),
-            plan: None,
+            files: samples::files(1),
+            artifact,
             created_at: now - jiff::SignedDuration::from_hours(24 * days),
-            promoted_at: None,
-            promoted_by: None,
-            origin: None,
+            ..samples::release(id, status)
         }
     }
 
     fn image(id: &str, days: i64, status: ReleaseStatus, bytes: u64) -> ReleaseRecord {
-        release(id, days, status, json!({ "kind": "image", "digest": id, "bytes": bytes }))
+        release(id, days, status, samples::artifact("image", id, bytes))
     }
 
     fn venv(id: &str, days: i64, status: ReleaseStatus, digest: &str) -> ReleaseRecord {
-        release(id, days, status, json!({ "kind": "virtual-environment", "digest": digest, "bytes": 99 }))
+        release(id, days, status, samples::artifact("virtual-environment", digest, 99))
     }
 
     fn check(releases: &[ReleaseRecord], days: u32, storage_bytes: u64, expect: &[(&str, Because, u64)]) {

@@ -3,7 +3,10 @@ mod audit;
 use serde_json::json;
 
 use super::*;
-use crate::model::{Aftermath, JobState, Phase, PhaseStatus};
+use crate::model::{
+    Aftermath, JobKind, JobRequest, JobState, Left, Phase, PhaseStatus, ReleaseStatus, Removed, Variable,
+    samples,
+};
 
 fn new_job(id: &str, key: Option<&str>) -> NewJob {
     NewJob {
@@ -25,7 +28,7 @@ fn new_job(id: &str, key: Option<&str>) -> NewJob {
             digest: String::new(),
             actor: Actor { name: "ci".into(), from: "127.0.0.1".into() },
         },
-        plan: json!({}),
+        plan: samples::plan(),
         created_at: now(),
         idempotency_key: key.map(Into::into),
         encrypted_environment: Some(vec![1, 2, 3]),
@@ -34,26 +37,7 @@ fn new_job(id: &str, key: Option<&str>) -> NewJob {
 }
 
 fn release(id: &str) -> ReleaseRecord {
-    ReleaseRecord {
-        service: "shop".into(),
-        target: "root@server:22".into(),
-        id: id.into(),
-        job: "deploy-1".into(),
-        status: ReleaseStatus::Candidate,
-        method: "docker".into(),
-        port: 8001,
-        environment: vec![],
-        environment_digest: String::new(),
-        files: None,
-        artifact: None,
-        instance: None,
-        plugins: json!({}),
-        plan: None,
-        created_at: now(),
-        promoted_at: None,
-        promoted_by: None,
-        origin: None,
-    }
+    ReleaseRecord { created_at: now(), ..samples::release(id, ReleaseStatus::Candidate) }
 }
 
 async fn open() -> (tempfile::TempDir, Sqlite) {

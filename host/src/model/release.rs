@@ -118,30 +118,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::model::samples::release;
     use ReleaseStatus::{Candidate, Live};
-
-    fn release(id: &str, status: ReleaseStatus) -> ReleaseRecord {
-        ReleaseRecord {
-            service: "shop".into(),
-            target: "root@server:22".into(),
-            id: id.into(),
-            job: format!("deploy-{id}"),
-            status,
-            method: "docker".into(),
-            port: 8001,
-            environment: Vec::new(),
-            environment_digest: String::new(),
-            files: None,
-            artifact: None,
-            instance: None,
-            plugins: BTreeMap::new(),
-            plan: None,
-            created_at: Timestamp::UNIX_EPOCH,
-            promoted_at: None,
-            promoted_by: None,
-            origin: None,
-        }
-    }
 
     /// All that three releases of a service can come to by what jobs do, from nothing: every sequence of events, of
     /// any length, since each pair of a state and an event is tried.

@@ -3,14 +3,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::file::{PipelineFile, Size, parse};
-use super::plan::{Available, Keep, plan};
-use crate::model::{Grant, Phase};
+use super::plan::{Available, plan};
+use crate::model::{Grant, Keep, Phase, Plan, PlannedStep};
 use crate::plugin::SettingProblem;
 
 /// The shipped plugins, as far as a plan sees them. `strict` has a schema that knows `memory` only.
 struct PluginIndex;
 
-const SHELF: &[(&str, &[Phase])] = &[
+const INDEX: &[(&str, &[Phase])] = &[
     ("docker", &[Phase::Validation, Phase::Build, Phase::StartService]),
     ("bare", &[Phase::Build, Phase::StartService]),
     ("preflight", &[Phase::Validation]),
@@ -21,15 +21,15 @@ const SHELF: &[(&str, &[Phase])] = &[
 
 impl Available for PluginIndex {
     fn names(&self) -> Vec<String> {
-        SHELF.iter().map(|(name, _)| (*name).into()).collect()
+        INDEX.iter().map(|(name, _)| (*name).into()).collect()
     }
 
     fn digest(&self, plugin: &str) -> Option<String> {
-        SHELF.iter().find(|(name, _)| *name == plugin).map(|(name, _)| format!("digest of {name}"))
+        INDEX.iter().find(|(name, _)| *name == plugin).map(|(name, _)| format!("digest of {name}"))
     }
 
     fn serves(&self, plugin: &str, phase: Phase) -> bool {
-        SHELF.iter().any(|(name, phases)| *name == plugin && phases.contains(&phase))
+        INDEX.iter().any(|(name, phases)| *name == plugin && phases.contains(&phase))
     }
 
     fn is_loading(&self, plugin: &str) -> bool {
@@ -147,7 +147,7 @@ fn a_grant_with_a_path_is_the_grant_and_the_path() {
     let mut kept = serde_json::to_value(verify).unwrap();
     assert_eq!(kept["paths"], json!(["target.write:/srv/{service}/"]));
     kept.as_object_mut().unwrap().remove("paths");
-    let older: super::plan::PlannedStep = serde_json::from_value(kept).unwrap();
+    let older: PlannedStep = serde_json::from_value(kept).unwrap();
     assert_eq!(older.paths[0].path("shop"), "/etc/systemd/system/deployer-shop.service");
 }
 
@@ -177,7 +177,7 @@ fn what_is_public_is_replaced() {
     let mut old =
         serde_json::to_value(plan(&base, &PipelineFile::default(), "docker", &PluginIndex).unwrap()).unwrap();
     old.as_object_mut().unwrap().remove("public");
-    assert!(serde_json::from_value::<super::Plan>(old).unwrap().public.is_empty());
+    assert!(serde_json::from_value::<Plan>(old).unwrap().public.is_empty());
 }
 
 #[test]

@@ -121,8 +121,8 @@ fn command(argv: &[String], what: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Outcome, Severity};
     use super::*;
+    use crate::contract::{Outcome, Severity};
 
     fn refused<T: Bounded>(answer: T, part: &str) {
         match answer.bounded() {
@@ -215,7 +215,7 @@ mod tests {
     fn an_errors_words_are_cut() {
         let long = "x".repeat(1 << 20);
         let error = Error {
-            fault: super::super::Fault::Plugin,
+            fault: crate::contract::Fault::Plugin,
             attempted: long.clone(),
             seen: long.clone(),
             next: long,

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use deployer::model::RemoteProcess;
 use deployer::ssh::{
-    Asked, Ended, Entry, EntryKind, Exit, LEASE_TIME, Lease, LeaseRequest, Place, RemoteCommand,
-    RemoteProcess, Ssh, SshError, Stream, Taken, Watch,
+    Asked, Ended, Entry, EntryKind, Exit, LEASE_TIME, Lease, LeaseRequest, Place, RemoteCommand, Ssh,
+    SshError, Stream, Taken, Watch,
 };
 use futures::future::join_all;
 use sha2::{Digest, Sha256};

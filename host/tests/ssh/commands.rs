@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
-use deployer::ssh::{Ended, Exit, RemoteCommand, RemoteProcess, SshError, Stream, Watch, environment_text};
+use deployer::model::RemoteProcess;
+use deployer::ssh::{Ended, Exit, RemoteCommand, SshError, Stream, Watch, environment_text};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::server::{Server, group_runs, until};

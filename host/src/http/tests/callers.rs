@@ -1,6 +1,7 @@
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 //! Slow, silent and greedy callers on real connections, beside one who only wants an answer.
 
+use crate::job::{DeployRequest, Environment};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,7 +1,7 @@
 //! Tables of decisions.
 
 use super::*;
-use crate::job::decision::twin::job;
+use crate::job::decision::twin::case::job;
 use crate::model::PhaseUpdate;
 
 const ALL: [Phase; 6] = Phase::ALL;

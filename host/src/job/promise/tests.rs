@@ -4,30 +4,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::journal::now;
-use crate::model::{PlannedStep, Variable};
+use crate::model::{PlannedStep, Stored, Variable, samples};
 use crate::plugin::SettingProblem;
 
 fn release(status: ReleaseStatus) -> ReleaseRecord {
     ReleaseRecord {
-        service: "shop".into(),
-        target: "root@server:22".into(),
-        id: "r1".into(),
-        job: "deploy-1".into(),
-        status,
-        method: "docker".into(),
-        port: 8001,
         environment: vec![Variable { name: "COLOUR".into(), one_line: true }],
-        environment_digest: String::new(),
-        files: None,
-        artifact: Some(json!({ "kind": "image", "reference": "shop:r1", "digest": "sha256:1", "bytes": 9 })),
-        instance: Some(json!({})),
-        plugins: json!({}),
-        plan: None,
-        created_at: now(),
-        promoted_at: None,
-        promoted_by: None,
-        origin: None,
+        artifact: Some(Stored::Known(Artifact {
+            kind: "image".into(),
+            reference: "shop:r1".into(),
+            digest: "sha256:1".into(),
+            bytes: Some(9),
+        })),
+        instance: Some(json!({}).into()),
+        ..samples::release("r1", status)
     }
 }
 
@@ -131,7 +121,7 @@ fn what_is_known_without_the_target() {
 #[test]
 fn what_is_seen_on_the_target() {
     let stat = |kind, mode| Some(Stat { kind, size: 1, mode });
-    let layout = conversions::layout("/opt", "shop", "r1");
+    let layout = Layout::new("/opt", "shop", "r1");
     let artifact = |digest: &str| Artifact {
         kind: "image".into(),
         reference: "shop:r1".into(),

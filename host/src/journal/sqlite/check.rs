@@ -104,7 +104,7 @@ mod tests {
                 digest: String::new(),
                 actor: Actor { name: "ci".into(), from: "127.0.0.1".into() },
             },
-            plan: json!({ "filling": "x".repeat(200_000) }),
+            plan: serde_json::from_value(json!({ "filling": "x".repeat(200_000) })).unwrap(),
             created_at: now(),
             idempotency_key: None,
             encrypted_environment: None,

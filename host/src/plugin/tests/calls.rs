@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::fixture::{Remembered, Told, context, deployment, granted, hiding, plugin, runtime};
+use super::fixture::{Remembered, Told, call, context, deployment, granted, hiding, plugin, runtime};
 use crate::capability::{Amount, Level, Source, StepContext};
-use crate::contract::{Artifact, Fault, Instance, Occasion, Outcome, Publication, Release, Severity};
-use crate::model::Grant;
-use crate::plugin::{StepError, StepFailure};
+use crate::contract::{Fault, Occasion, Publication, Release};
+use crate::model::{Artifact, Grant, Instance, Outcome, Severity};
+use crate::plugin::{Invocation, StepError, StepFailure};
 
 /// One `validate`, and what it found.
 async fn found(context: StepContext, deed: &str, with: &str) -> Result<String, StepError> {
@@ -21,7 +21,7 @@ async fn every_function_answers() {
     let recorder = Remembered::new();
     // Its instance has commands, which are its own words.
     let context = granted(context(&recorder).await, &[Grant::TargetRead]);
-    let (runtime, mut deployment) = (runtime(), deployment("nothing", ""));
+    let mut deployment = deployment("nothing", "");
     let step = || context.clone();
 
     call(step()).await.validate(&deployment).await.unwrap();
@@ -43,7 +43,12 @@ async fn every_function_answers() {
     assert_eq!(call(step()).await.restore(&deployment).await.unwrap(), None);
     let earlier = Instance { name: "0000".into(), ..instance };
     let layout = deployment.layout.clone();
-    deployment.previous = Some(Release { id: "0000".into(), layout, artifact, instance: earlier.clone() });
+    deployment.previous = Some(Release {
+        id: "0000".into(),
+        layout,
+        artifact: artifact.into(),
+        instance: earlier.clone().into(),
+    });
     assert_eq!(call(step()).await.restore(&deployment).await.unwrap(), Some(earlier));
     let said = recorder.lines();
     assert_eq!(said, ["stdout: promote 0001", &format!("stdout: discard {}", deployment.layout.files)]);
@@ -60,8 +65,8 @@ async fn nothing_stays_between_two_calls() {
 #[tokio::test]
 async fn a_function_that_is_not_there_is_missing() {
     let recorder = Remembered::new();
-    let context = StepContext { plugin: plugin("preflight").await, ..context(&recorder).await };
-    let error = call(context).await.restore(&deployment("nothing", "")).await.unwrap_err();
+    let call = Invocation::new(&runtime(), plugin("preflight").await, context(&recorder).await);
+    let error = call.restore(&deployment("nothing", "")).await.unwrap_err();
     assert_eq!(error.failure, StepFailure::Missing);
     assert_eq!(error.into_error().fault, Fault::Plugin);
 }
@@ -70,7 +75,7 @@ async fn a_function_that_is_not_there_is_missing() {
 async fn lies_are_found_out() {
     let recorder = Remembered::new();
     let context = context(&recorder).await;
-    let (runtime, lie) = (runtime(), deployment("lie", ""));
+    let lie = deployment("lie", "");
     let files = call(context.clone()).await.transfer(&lie).await.unwrap_err();
     assert!(matches!(&files.failure, StepFailure::Lied(what) if what.contains("/etc")), "{files}");
 
@@ -87,13 +92,13 @@ async fn looking_changes_nothing() {
     let context = granted(context(&recorder).await, &all);
     let artifact =
         Artifact { kind: "files".into(), reference: "/f".into(), digest: String::new(), bytes: None };
-    for (deed, call) in
+    for (deed, made) in
         [("run_changes", "target.run"), ("place", "environment.place"), ("files", "target.write-file")]
     {
         let asked = call(context.clone()).await.inspect(&deployment(deed, "/tmp/x"), &artifact).await;
         let told = asked.unwrap_err().into_error();
         assert_eq!(told.fault, Fault::Plugin, "{told:?}");
-        assert!(told.attempted.contains(call) && told.seen.contains("`inspect`"), "{told:?}");
+        assert!(told.attempted.contains(made) && told.seen.contains("`inspect`"), "{told:?}");
     }
     assert_eq!(recorder.calls(), [], "nothing was even tried");
 }
@@ -191,7 +196,7 @@ async fn settings_are_checked_by_the_plugins_schema() {
 async fn the_records_can_be_kept_as_json() {
     let recorder = Remembered::new();
     let context = context(&recorder).await;
-    let (runtime, deployment) = (runtime(), deployment("nothing", ""));
+    let deployment = deployment("nothing", "");
     let files = call(context).await.transfer(&deployment).await.unwrap();
     let kept = serde_json::to_value((&deployment, &files)).unwrap();
     assert_eq!(

@@ -16,7 +16,7 @@ use crate::capability::{
 };
 use crate::contract::{Deployment, Layout};
 use crate::model::{Grant, RemoteProcess};
-use crate::plugin::{Catalog, Plugin, Runtime};
+use crate::plugin::{Catalog, Invocation, Plugin, Runtime};
 use crate::secret::{Hidden, Redactor, Secret};
 use crate::ssh::{Credentials, Ssh};
 
@@ -62,6 +62,11 @@ pub fn patched(mut wasm: Vec<u8>, old: &str, new: &str) -> Vec<u8> {
 pub fn runtime() -> Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new(&target_folder().join("test-plugins")).unwrap()).clone()
+}
+
+/// A call of the naughty plugin.
+pub async fn call(context: StepContext) -> Invocation {
+    Invocation::new(&runtime(), naughty().await, context)
 }
 
 pub async fn naughty() -> Arc<Plugin> {

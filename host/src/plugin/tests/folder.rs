@@ -4,9 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fixture::{Remembered, context, deployment, patched, runtime, wasm};
-use crate::capability::StepContext;
 use crate::contract::Export;
-use crate::plugin::{Catalog, Runtime};
+use crate::plugin::{Catalog, Invocation, Plugin, Runtime};
 
 fn put(folder: &Path, file: &str, bytes: &[u8]) {
     std::fs::write(folder.join(file), bytes).unwrap();
@@ -161,8 +160,9 @@ async fn a_new_version_takes_effect_and_disturbs_nobody() {
     assert!(meanwhile.plugin("naughty").is_none());
     assert_eq!(meanwhile.refused.len(), 1);
     let recorder = Remembered::new();
-    let step = StepContext { plugin: before.clone(), ..context(&recorder).await };
-    call(step.clone()).await.validate(&deployment("nothing", "")).await.unwrap();
+    let step = context(&recorder).await;
+    let of = |plugin: &Arc<Plugin>| Invocation::new(&runtime(), plugin.clone(), step.clone());
+    of(&before).validate(&deployment("nothing", "")).await.unwrap();
 
     put(folder.path(), "naughty.wasm", &new);
     let after = catalog.snapshot().await;
@@ -173,9 +173,8 @@ async fn a_new_version_takes_effect_and_disturbs_nobody() {
 
     std::fs::remove_file(folder.path().join("naughty.wasm")).unwrap();
     assert!(catalog.snapshot().await.plugins.is_empty());
-    call(step.clone()).await.validate(&deployment("nothing", "")).await.unwrap();
-    let step = StepContext { plugin: after, ..step };
-    call(step).await.validate(&deployment("nothing", "")).await.unwrap();
+    of(&before).validate(&deployment("nothing", "")).await.unwrap();
+    of(&after).validate(&deployment("nothing", "")).await.unwrap();
 }
 
 #[tokio::test]
@@ -190,8 +189,8 @@ async fn compiled_code_is_kept_on_disk_for_its_owner_only() {
         let snapshot = Catalog::new(runtime.clone(), folder.path()).snapshot().await;
         let recorder = Remembered::new();
         let plugin = snapshot.plugin("naughty").unwrap().clone();
-        let step = StepContext { plugin, ..context(&recorder).await };
-        call(step).await.validate(&deployment("nothing", "")).await.unwrap();
+        let call = Invocation::new(&runtime, plugin, context(&recorder).await);
+        call.validate(&deployment("nothing", "")).await.unwrap();
     }
     assert_eq!(std::fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(std::fs::read_dir(&cache).unwrap().count() > 0);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::fixture::{Remembered, context, deployment, granted, runtime};
+use super::fixture::{Remembered, call, context, deployment, granted};
 use crate::capability::{Limits, StepContext};
 use crate::contract::Fault;
 use crate::model::Grant;

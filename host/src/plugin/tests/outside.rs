@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::fixture::{Remembered, context, deployment, granted, hiding, runtime};
+use super::fixture::{Remembered, call, context, deployment, granted, hiding};
 use crate::capability::{EnvironmentSource, Registry, ServiceFolder, StepContext};
 use crate::contract::Fault;
 use crate::model::Grant;

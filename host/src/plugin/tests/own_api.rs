@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::fixture::{Remembered, context, deployment, granted, runtime};
+use super::fixture::{Remembered, call, context, deployment, granted};
 use crate::capability::{HttpClient, Login, Registry, StepContext};
 use crate::demo::sshd::Sshd;
 use crate::http::ledger::Ledger;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::fixture::{Remembered, Told, context, deployment, granted, hiding, runtime};
+use super::fixture::{Remembered, Told, call, context, deployment, granted, hiding};
 use crate::capability::{Amount, Boundary, EnvironmentSource, Limits, ServiceFolder, StepContext};
 use crate::demo::sshd::Sshd;
 use crate::model::Grant;

@@ -3,11 +3,10 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
-use super::fixture::{Remembered, context, deployment, granted, runtime};
+use super::fixture::{Remembered, call, context, deployment, granted};
 use super::server::{There, found, there};
 use crate::capability::{Started, StepContext, limits};
-use crate::contract::Instance;
-use crate::model::Grant;
+use crate::model::{Grant, Instance};
 use crate::plugin::StepFailure;
 
 async fn refused(there: &There, with: &str, part: &str) {
