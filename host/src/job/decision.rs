@@ -192,7 +192,9 @@ fn running(job: &JobRecord, facts: &Facts, bad: bool) -> Action {
 fn failed(phase: Phase, cause: &Cause, start_begun: bool, bad: bool) -> Action {
     match (phase, cause) {
         // The release is verified and live. It is registered later.
-        (Phase::Register, Cause::Failed | Cause::Cancelled | Cause::TakenOver(_)) => Action::Retain,
+        (Phase::Register, Cause::Failed | Cause::Cancelled) => Action::Retain,
+        // The releases are another deployer's to remove.
+        (Phase::Register, Cause::TakenOver(_)) => Action::Finish(End::Completed),
         (
             Phase::Validation | Phase::Transfer | Phase::Build | Phase::StartService | Phase::VerifyHealth,
             Cause::TakenOver(holder),
@@ -286,5 +288,3 @@ pub fn start_begun<'a>(mut keys: impl Iterator<Item = &'a str>) -> bool {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod twin;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::decision::{self, Action, Cause, Facts, Last};
+use super::decision::{self, Action, Cause, End, Facts, Last};
 use super::ending::{end_unstarted, taken_over};
 use super::host::Host;
 use super::interrupt::Interrupt;
@@ -83,11 +83,11 @@ impl Runner {
             self.job.started_at = Some(now());
         }
         if let Some(why) = self.live.take_interruption() {
-            let line = format!("the job was interrupted, and goes on from what is recorded: {why}");
+            let line = format!("this job was interrupted; continuing from what is recorded: {why}");
             // Said again should this be cut off, too.
             self.say(&line).await.inspect_err(|_| self.live.interrupted(why))?;
         } else if self.resumed {
-            self.say("the deployer was stopped in the middle of this job, and goes on with it").await?;
+            self.say("the deployer was stopped in the middle of this job; continuing").await?;
         }
         if self.makes() && !matches!(self.job.state, JobState::Unwinding(_)) {
             self.release = release::after(&self.release, ReleaseEvent::Attempted);
@@ -167,8 +167,11 @@ impl Runner {
                 Last::Retained
             }
             Action::Finish(end) => {
-                if let Some(failure) = left.failure.take() {
-                    self.job.error = Some(failure);
+                match &end {
+                    End::Unsuccessful { .. } | End::TakenOver { .. } => {
+                        self.job.error = left.failure.take().or(self.job.error.take());
+                    }
+                    End::Completed | End::CompletedBefore { .. } => {}
                 }
                 self.finish(end).await?;
                 return Ok(None);

@@ -56,7 +56,7 @@ impl Runner {
 
     /// Records that the release is not registered, because another one is live.
     pub(super) async fn skip_register(&mut self, live: &str) -> Result<(), JournalError> {
-        let reason = format!("another release is live by now: {live} put it there");
+        let reason = format!("another release is live now: {live} deployed it");
         self.phase_ended(Phase::Register, PhaseStatus::Skipped, json!({ "reason": reason }), None).await
     }
 
@@ -132,16 +132,20 @@ impl Runner {
     /// The end of a job whose release had become live when somebody else took the service over: it did what it was
     /// to do, and is not to be registered any more. The journal's releases are in line with the target before.
     async fn complete_before(&mut self, holder: &str) -> Result<(), JournalError> {
-        self.say(&format!("release {} was live when {holder} took the service over", self.release.id))
-            .await?;
-        let superseded = json!({ "superseded_by": holder });
-        self.phase_ended(Phase::VerifyHealth, PhaseStatus::Success, superseded, None).await?;
+        self.say(&format!(
+            "release {} was already live when {holder} took the service over",
+            self.release.id
+        ))
+        .await?;
         self.release.promoted_by = Some(self.job.id.clone());
         self.host.journal.promote(&self.release).await?;
         // What is live now is seen with the next look; until then, this job's release was the last that is known.
         if let Err(error) = records::refresh(&self.host, &self.job.service).await? {
             self.warn(&format!("could not see what runs now: {error}")).await?;
         }
+        // After that: a run that is cut off here goes on with Register, and promotes nothing any more.
+        let superseded = json!({ "superseded_by": holder });
+        self.phase_ended(Phase::VerifyHealth, PhaseStatus::Success, superseded, None).await?;
         let skipped =
             self.job.phase(Phase::Register).is_some_and(|phase| phase.status == PhaseStatus::Skipped);
         self.advance(JobEvent::Entered(Phase::Register)).await?;
@@ -176,9 +180,9 @@ pub(super) fn taken_over(phase: Phase, holder: &str) -> Failure {
         plugin: None,
         attempted: format!("finish {phase}"),
         seen: format!(
-            "this deployer was stopped, stood still or did not reach the target for so long that its lease \
-             ended, and {holder} took the service over: this job has touched nothing on the target since"
+            "this deployer was stopped, hung or unable to reach the target until its lease expired, and \
+             {holder} took the service over: this job has changed nothing on the target since"
         ),
-        next: "see on the target what runs, and deploy again if another version is wanted".into(),
+        next: "check what runs on the target, and deploy again if you want another version".into(),
     }
 }

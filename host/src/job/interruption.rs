@@ -44,8 +44,8 @@ impl Supervisor {
                 }
                 Err(_) => {
                     defects += 1;
-                    tracing::error!(job = %id, "a job met a defect of the deployer, please report it");
-                    live.interrupted("the deployer has a defect that this job met".into());
+                    tracing::error!(job = %id, "a defect of the deployer stopped a job; please report it");
+                    live.interrupted("a defect of the deployer stopped it".into());
                     None
                 }
             };
@@ -91,8 +91,8 @@ async fn give_up(host: &Host, job: JobRecord) -> Result<(), JournalError> {
         fault: Fault::Host,
         plugin: None,
         attempted: "run the job".into(),
-        seen: "the deployer has a defect that this job met each time it was run".into(),
-        next: "see the server's log, report it, and look at what runs on the target".into(),
+        seen: "a defect of the deployer stopped this job each time it ran".into(),
+        next: "see the server's log, report the defect, and check what runs on the target".into(),
     };
     end_unstarted(host, job, failure).await
 }

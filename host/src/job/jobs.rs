@@ -123,7 +123,7 @@ impl Deployments for Jobs {
         }
         let asked = records::refresh(host, service).await?;
         if let Err(error) = &asked {
-            tracing::warn!(service, %error, "the releases are listed as the journal has them");
+            tracing::warn!(service, %error, "could not ask the target; listing the releases from the journal");
         }
         let releases = host.journal.releases(service, &host.ssh.target().to_string()).await?;
         if releases.is_empty() && !host.journal.knows_service(service).await? {

@@ -35,7 +35,7 @@ impl Runner {
             self.keep_host_key(&key).await?;
         }
         if let Some((holder, process)) = lease.before() {
-            self.say(&format!("took over the lease of {holder}: its time had run out")).await?;
+            self.say(&format!("took over the lease of {holder}, which had expired")).await?;
             if let Some(process) = process {
                 self.host.end_leftover(process).await.map_err(|error| {
                     fail(
@@ -127,7 +127,7 @@ impl Runner {
             None => return,
         };
         if let Err(error) = given_up {
-            tracing::warn!(job = %self.job.id, %error, "the lease ends by itself in {LEASE_TIME:?}");
+            tracing::warn!(job = %self.job.id, %error, "the lease expires by itself in {LEASE_TIME:?}");
         }
     }
 
@@ -163,7 +163,7 @@ fn somebody_elses(service: &str, request: &LeaseRequest, foreign: &Foreign) -> I
     let seen = match foreign {
         Foreign::NotAFolder => format!("{folder} is not a folder"),
         Foreign::Folder(names) => format!(
-            "{folder} is somebody else's: it has {} in it, and nothing that a deployer left",
+            "{folder} belongs to somebody else: it contains {}, and nothing that a deployer put there",
             names.join(", ")
         ),
     };

@@ -47,7 +47,7 @@ async fn renew(lease: Lease, lost: CancellationToken, abort: CancellationToken) 
                 lost.cancel();
                 return abort.cancel();
             }
-            Err(error) => tracing::warn!(%error, "a lease could not be renewed"),
+            Err(error) => tracing::warn!(%error, "could not renew a lease"),
         }
     }
 }

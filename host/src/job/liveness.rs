@@ -31,16 +31,16 @@ impl Runner {
             }
         }
         let Some(instance) = self.previous_instance() else {
-            return Life::Unseen("how to tell is not on record".into());
+            return Life::Unseen("its record does not say how to check whether it runs".into());
         };
         // What an older version deployed was started by this job's own pipeline.
         let own = self.job.previous.as_ref().and_then(ReleaseRecord::plan);
         let Some(starting) = own.unwrap_or(&self.plan).steps(Phase::StartService).next() else {
-            return Life::Unseen("the pipeline that it was started by has no step that starts".into());
+            return Life::Unseen("the pipeline that started it has no start step".into());
         };
         match self.look(started(&instance, starting), starting, capability::alive).await {
             Ok(Liveness::Alive) => Life::Lives,
-            Ok(Liveness::Unknown) => Life::Unseen("its plugin gave no way to tell".into()),
+            Ok(Liveness::Unknown) => Life::Unseen("its plugin provides no liveness check".into()),
             Ok(Liveness::Dead(said)) => {
                 let said = self.redactor.apart(said.len(), |redactor| redactor.redact_string(said)).await;
                 match said.trim() {

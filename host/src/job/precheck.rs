@@ -69,7 +69,7 @@ impl Runner {
                 self.lacks_there(&previous, found).await?
             }
         };
-        let check = "the running release can be brought back".to_owned();
+        let check = "the running release can be restored".to_owned();
         Ok(Some(match because {
             None => Finding {
                 severity: Severity::Passed,
@@ -80,11 +80,8 @@ impl Runner {
             Some(because) => Finding {
                 severity: Severity::Warning,
                 check,
-                message: format!(
-                    "if this job fails, release {} cannot be brought back, because {because}",
-                    previous.id
-                ),
-                next: "make sure that this release is good, for there is no way back from it".into(),
+                message: format!("if this job fails, release {} cannot be restored: {because}", previous.id),
+                next: "make sure that this release works: the running one cannot be restored".into(),
             },
         }))
     }
@@ -135,7 +132,7 @@ impl Runner {
         let built = plan.steps(Phase::Build).next();
         let artifact = release.artifact();
         let (Some(built), Some(artifact)) = (built, &artifact) else {
-            return Ok(Err("what was built of it is not on record".into()));
+            return Ok(Err("its artifact is not on record".into()));
         };
         let planned = &PlannedStep { phase, ..built.clone() };
         let deployment = &conversions::of_release(&self.host.root, release, &self.job.id, &planned.settings);

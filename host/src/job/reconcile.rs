@@ -56,7 +56,7 @@ pub fn reconcile(journal: &[ReleaseRecord], there: &OnTarget, right: Right, job:
             (None, _) => {
                 if found.status != ReleaseStatus::Removed {
                     let status = found.status.name();
-                    changes.said.push(format!("the target has release {} ({status})", found.id));
+                    changes.said.push(format!("found release {} on the target ({status})", found.id));
                     changes.journal.push(found.clone());
                 }
                 changes.note_target(record, found);
@@ -158,7 +158,7 @@ fn unrecorded(known: &ReleaseRecord, there: &OnTarget, right: Right) -> Option<R
 
 fn corrected(known: &ReleaseRecord, status: ReleaseStatus) -> String {
     format!(
-        "release {} is {}, by what the target says; this deployer's journal had it as {}",
+        "release {} is {} on the target; this deployer's journal had it as {}",
         known.id,
         status.name(),
         known.status.name()
@@ -302,6 +302,51 @@ mod tests {
         assert_eq!(pairs(&changes.target), [("b", Bad)]);
     }
 
+    /// Every small service: two releases, each with a record or without, with files or without, known or not.
+    #[test]
+    fn one_release_is_live_whatever_the_two_say() {
+        let may_be: Vec<Option<ReleaseStatus>> =
+            ReleaseStatus::ALL.into_iter().map(Some).chain([None]).collect();
+        let of = |a: Option<ReleaseStatus>, b: Option<ReleaseStatus>| -> Vec<(&str, ReleaseStatus)> {
+            [("a", a), ("b", b)].into_iter().filter_map(|(id, status)| Some((id, status?))).collect()
+        };
+        let is_live = |release: &&ReleaseRecord| release.status == Live;
+        let mut tried = 0;
+        let pairs_of = |one: &[Option<ReleaseStatus>]| -> Vec<_> {
+            one.iter().flat_map(|a| one.iter().map(|b| (*a, *b))).collect()
+        };
+        for (known_a, known_b) in pairs_of(&may_be) {
+            let known = releases(&of(known_a, known_b));
+            // The journal has those that were removed apart, and never two that are live.
+            if known.iter().filter(is_live).count() > 1 || known.iter().any(|known| known.status == Removed) {
+                continue;
+            }
+            for (record_a, record_b) in pairs_of(&may_be) {
+                for files in [&["a", "b"][..], &["a"], &["b"], &[]] {
+                    for live in files {
+                        let there = there(Some(live), &of(record_a, record_b), files);
+                        let mut after = known.clone();
+                        for changed in reconcile(&known, &there, Right::Target, Some("job-c")).journal {
+                            after.retain(|release| release.id != changed.id);
+                            after.push(changed);
+                        }
+                        let found: Vec<&str> =
+                            after.iter().filter(is_live).map(|release| release.id.as_str()).collect();
+                        let removed = there
+                            .records
+                            .iter()
+                            .any(|record| record.id == **live && record.status == Removed);
+                        let known_at_all = after.iter().any(|release| release.id == **live);
+                        let expect: &[&str] = if known_at_all && !removed { &[live] } else { &[] };
+                        assert_eq!(found, expect, "{known:?} {there:?}");
+                        tried += 1;
+                    }
+                }
+            }
+        }
+        assert!(tried > 1000, "{tried}");
+    }
+
     #[test]
     fn what_changed_is_said() {
         let newer = there(Some("b"), &[("a", Live), ("b", Live)], &["a", "b"]);
@@ -309,8 +354,8 @@ mod tests {
         assert_eq!(
             changes.said,
             [
-                "release a is retired, by what the target says; this deployer's journal had it as live",
-                "the target has release b (live)",
+                "release a is retired on the target; this deployer's journal had it as live",
+                "found release b on the target (live)",
             ]
         );
     }

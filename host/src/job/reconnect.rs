@@ -19,13 +19,13 @@ impl Runner {
         RetryBudget::of(if self.unwinding() { UNWINDING_BUDGET } else { RETRY_BUDGET })
     }
 
-    /// Waits until the target answers again. False when it did not before the budget was used up.
+    /// Waits until the target is reachable again. False when it did not before the budget was used up.
     pub(super) async fn wait_for_target(
         &self,
         budget: &mut RetryBudget,
         lost: &str,
     ) -> Result<bool, Interrupt> {
-        self.say(&format!("waiting for the target to answer: {lost}")).await?;
+        self.say(&format!("waiting for the target: {lost}")).await?;
         loop {
             let Some(pause) = budget.pause() else { return Ok(false) };
             self.sleep(pause).await?;
@@ -41,7 +41,7 @@ impl Runner {
             };
             if let Ok(key) = connected {
                 self.keep_host_key(&key).await?;
-                self.say("the target answers again").await?;
+                self.say("the target is reachable again").await?;
                 return Ok(true);
             }
         }

@@ -87,8 +87,8 @@ impl Runner {
                 let because = problem.as_deref().unwrap_or("they are not there");
                 let missing = missing.join(", ");
                 self.warn(&format!(
-                    "the values of {missing} of release {release} cannot be read from {path}: {because}; where they \
-                     turn up in this job's record, they are not redacted"
+                    "could not read the values of {missing} of release {release} from {path}: {because}; they are not \
+                     redacted in this job's record"
                 ))
                 .await?;
             }

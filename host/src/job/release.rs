@@ -92,7 +92,7 @@ pub fn rollback_target<'a>(
     match release.status {
         ReleaseStatus::Retired => Ok(release),
         ReleaseStatus::Live => Err(unfit("it is the one that runs")),
-        ReleaseStatus::Bad => Err(unfit("it failed when it was deployed")),
+        ReleaseStatus::Bad => Err(unfit("its deployment failed")),
         ReleaseStatus::Candidate => Err(unfit("it was never verified")),
         ReleaseStatus::Removing | ReleaseStatus::Removed => Err(unfit("it was removed from the target")),
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_back() {
+    fn the_rollback_target_is_the_release_before() {
         use ReleaseStatus::{Bad, Candidate, Live, Removing, Retired};
         check(&[], None, Err(NoRollbackTarget::NothingRuns));
         check(&[("a", Live)], None, Err(NoRollbackTarget::NothingBefore { live: "a".into() }));
@@ -135,7 +135,7 @@ mod tests {
         check(&[("c", Retired), ("b", Live), ("a", Retired)], Some("c"), Ok("c"));
         for (status, because) in [
             (Live, "it is the one that runs"),
-            (Bad, "it failed when it was deployed"),
+            (Bad, "its deployment failed"),
             (Candidate, "it was never verified"),
             (Removing, "it was removed from the target"),
         ] {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_is_not_the_way_back() {
+    fn what_a_rollback_left_is_not_its_target() {
         use ReleaseStatus::{Live, Retired};
         // a, b and c ran, then b again by a rollback, and now d does.
         let mut ran = releases(&[("d", Live), ("c", Retired), ("b", Retired), ("a", Retired)]);

@@ -47,7 +47,7 @@ impl Runner {
         };
         if let Some(because) = warning {
             self.warn(&format!(
-                "some older releases were not removed: {because}; the next deployment tries again"
+                "could not remove some older releases: {because}; the next deployment tries again"
             ))
             .await?;
             for release in due {
@@ -77,7 +77,7 @@ impl Runner {
                     self.say(&line).await?;
                 }
                 Some(because) => {
-                    let line = format!("release {} is not removed: {because}", release.id);
+                    let line = format!("could not remove release {}: {because}", release.id);
                     retention.left.push(Left { release: release.id, because });
                     self.warn(&line).await?;
                 }
@@ -128,13 +128,13 @@ impl Runner {
                     Err(interrupt) => return Err(interrupt),
                 },
                 Err(because) => {
-                    Some(format!("its {} {} stays: {because}", artifact.kind, artifact.reference))
+                    Some(format!("its {} {} was not removed: {because}", artifact.kind, artifact.reference))
                 }
             },
             None => None,
         };
         let layout = release.layout(&self.host.root);
-        // Where a method keeps variables of several lines. Its own `discard` may not have had a turn.
+        // Where a method keeps variables of several lines. Its own `discard` may not have been called.
         let multiline = format!("{}.multiline", layout.environment);
         for path in [&layout.files, &layout.environment, &multiline] {
             if let Err(error) = guard.ssh.remove(path).await {
@@ -151,8 +151,7 @@ impl Runner {
         Ok(unremoved)
     }
 
-    /// The turn that the plugin which built a release has with its artifact, by the plan that it was built by;
-    /// or why it can have none.
+    /// The step that discards a release's artifact, by the plan that it was built by; or why there can be none.
     async fn discarding(&self, release: &ReleaseRecord) -> Result<Result<PlannedStep, String>, Interrupt> {
         let plan = looking::plan_of(&self.host, release).await?;
         let Some(planned) = plan.and_then(|plan| plan.steps(Phase::Build).next().cloned()) else {

@@ -107,9 +107,9 @@ fn same(one: &ReleaseRecord, other: &ReleaseRecord) -> bool {
 impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Because::Begun => f.write_str("an earlier removal did not come to its end"),
+            Because::Begun => f.write_str("an earlier removal was interrupted"),
             Because::OlderThan { days: 0 } => {
-                f.write_str("only what runs and the release before it are kept")
+                f.write_str("only the running release and the one before it are kept")
             }
             Because::OlderThan { days } => write!(f, "older than {days} days"),
             Because::MoreThan { bytes } => {

@@ -277,7 +277,7 @@ fn lost_during(planned: &PlannedStep, function: &str) -> Failure {
         fault: Fault::Target,
         plugin: Some(planned.plugin.clone()),
         attempted: format!("call `{function}`"),
-        seen: "the connection to the target was lost meanwhile".into(),
-        next: "it is called again when the target answers".into(),
+        seen: "the connection to the target was lost during this call".into(),
+        next: "it is called again when the target is reachable".into(),
     }
 }

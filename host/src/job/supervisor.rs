@@ -145,7 +145,7 @@ impl Supervisor {
         loop {
             sleep(LOOKED_FOR_EVERY).await;
             if let Err(error) = self.take_up().await {
-                tracing::warn!(%error, "cannot tell whether there are jobs that nobody works on");
+                tracing::warn!(%error, "could not look for jobs without a worker");
             }
         }
     }
@@ -204,7 +204,7 @@ impl Supervisor {
                 Ok(None) => return queue.recv().await,
                 Ok(Some(due)) => Some(due),
                 Err(error) => {
-                    tracing::warn!(service, %error, "cannot tell what is to be registered, and asks again");
+                    tracing::warn!(service, %error, "could not find out what to register; retrying");
                     not_before = Instant::now() + pauses.pause();
                     None
                 }
@@ -229,14 +229,14 @@ impl Supervisor {
                 job = queue.recv() => {
                     interrupt.cancel();
                     if let Err(error) = attempt.await {
-                        tracing::warn!(service, %error, "the end of an attempt to register is not recorded");
+                        tracing::warn!(service, %error, "could not record the end of an attempt to register");
                     }
                     return job;
                 }
                 recorded = &mut attempt => recorded,
             };
             if let Err(error) = recorded {
-                tracing::warn!(service, %error, "an attempt to register is not recorded, and is made again");
+                tracing::warn!(service, %error, "could not record an attempt to register; retrying");
                 not_before = Instant::now() + pauses.pause();
             }
         }

@@ -41,11 +41,11 @@ impl Runner {
                 Fault::Host,
                 "begin",
                 &format!(
-                    "this job was run before, and its release {} is on the target: this deployer's journal is \
-                     older than that",
+                    "this job ran before, and its release {} is on the target: this deployer's journal is older \
+                     than that",
                     self.job.release
                 ),
-                "see GET /releases/{service} for what runs, and deploy again if another version is wanted",
+                "see GET /releases/{service} for what runs, and deploy again if you want another version",
             ));
         }
         self.seen = Some(seen.there);
@@ -60,8 +60,10 @@ impl Runner {
             }
         }
         if let Some(live) = changes.current {
-            self.say(&format!("`current` on the target did not lead to release {live}, which is live"))
-                .await?;
+            self.say(&format!(
+                "`current` on the target did not point to release {live}, which is live; correcting it"
+            ))
+            .await?;
             let root = Layout::new(&self.host.root, &self.job.service, &live).root;
             if let Err(error) = guard.point_current(&root, &live).await {
                 self.warn(&format!("could not set {root}/current: {error}")).await?;

@@ -71,7 +71,7 @@ impl Runner {
         let instance = match back {
             Ok(Some(instance)) => instance,
             Ok(None) => {
-                let seen = format!("{} brought nothing back", planned.plugin);
+                let seen = format!("{} restored nothing", planned.plugin);
                 told.insert("error".into(), json!(seen));
                 return Ok((Restoring::TakenAway, Value::Object(told)));
             }
@@ -136,7 +136,7 @@ impl Runner {
     async fn who_answers(&self, port: u16) -> Option<String> {
         let url = format!("http://127.0.0.1:{port}{}", super::outage::path(&self.plan));
         let status = self.host.http.status(Some(&self.host.ssh), &url, QUESTION).await?;
-        Some(format!("something answers at port {port} with {status}"))
+        Some(format!("something answers on port {port} with {status}"))
     }
 
     /// Adds how the restoring went, and how long callers had no answer, to the details of the phase that failed.

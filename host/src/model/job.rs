@@ -172,9 +172,7 @@ impl JobRecord {
     pub fn outcome(&self) -> Option<String> {
         match &self.state {
             JobState::Pending | JobState::Running(_) => None,
-            JobState::Unwinding(phase) => {
-                Some(format!("{phase} did not pass; what ran before is brought back"))
-            }
+            JobState::Unwinding(phase) => Some(format!("{phase} failed; restoring the previous release")),
             JobState::Completed => Some(format!("release {} serves", self.release)),
             JobState::Failed(aftermath) | JobState::Cancelled(aftermath) => Some(aftermath.to_string()),
         }

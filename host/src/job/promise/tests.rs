@@ -97,12 +97,12 @@ fn what_is_known_without_the_target() {
     let retired = release(ReleaseStatus::Retired);
     check(&retired, Some(&good), None);
     check(&release(ReleaseStatus::Live), Some(&good), Some("it is the one that runs"));
-    check(&release(ReleaseStatus::Bad), Some(&good), Some("it failed when it was deployed"));
+    check(&release(ReleaseStatus::Bad), Some(&good), Some("its deployment failed"));
     check(&release(ReleaseStatus::Candidate), Some(&good), Some("it was never verified"));
-    check(&release(ReleaseStatus::Removing), Some(&good), Some("its removal from the target has begun"));
+    check(&release(ReleaseStatus::Removing), Some(&good), Some("it is being removed from the target"));
     check(&release(ReleaseStatus::Removed), Some(&good), Some("it was removed from the target"));
     let unfinished = ReleaseRecord { artifact: None, ..retired.clone() };
-    check(&unfinished, Some(&good), Some("it was never built and started to the end"));
+    check(&unfinished, Some(&good), Some("it was never completely built and started"));
     check(&retired, None, Some("how it was deployed is not on record, or was written by another version"));
     let with = |method: &str, verify: &str, expect: &str| {
         check(&retired, Some(&plan(&steps(method, verify))), Some(expect));

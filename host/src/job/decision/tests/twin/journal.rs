@@ -19,6 +19,8 @@ pub enum Record {
     StepStarted(String, &'static str),
     StepEnded(String, bool),
     CancelledBy,
+    /// The job has the lease on its service.
+    Generation,
     Release(&'static str, ReleaseEvent),
     Promoted,
 }
@@ -82,6 +84,7 @@ impl Known {
                 step.result = well.then(|| json!(true));
             }
             Record::CancelledBy => self.job.cancelled_by = Some("ci".into()),
+            Record::Generation => self.job.generation = Some(7),
             Record::Release(id, event) => {
                 let release = self.releases.iter_mut().find(|release| release.id == *id).unwrap();
                 release.apply(*event).unwrap();

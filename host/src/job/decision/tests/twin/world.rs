@@ -1,12 +1,11 @@
 //! The twin's world: a target in memory, and what the job's shell does there.
 
-use std::collections::BTreeSet;
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::case::{AWAY, BEFORE, Case, OLD, OWN, Trouble};
+use super::case::{AWAY, BEFORE, Case, OLD, OTHERS, OWN, Trouble};
 use super::journal::{Known, Record};
+use super::target::Target;
 use crate::job::decision::{Action, Cause, End, Facts, Last, after_end, next, recorded_answer, start_begun};
 use crate::job::live::{self, Fate};
 use crate::job::outcome::{self, Life, Restoring};
@@ -15,16 +14,6 @@ use crate::model::{
     Aftermath, JobEvent, JobKind, JobState, Keep, Phase, PhaseStatus, PhaseUpdate, ReleaseEvent,
     ReleaseRecord, ReleaseStatus, Retry,
 };
-
-/// What is on the target. It stays when the deployer dies.
-#[derive(Clone, Default)]
-pub struct Target {
-    pub running: Option<&'static str>,
-    pub current: Option<&'static str>,
-    pub verified: BTreeSet<&'static str>,
-    pub removed: BTreeSet<String>,
-    pub registered: u32,
-}
 
 /// The deployer is gone.
 pub struct Cut;
@@ -39,6 +28,9 @@ pub struct World {
     pub passed: usize,
     pub cut: Option<usize>,
     cancelled: bool,
+    has_lease: bool,
+    /// Another deployer has the service.
+    pub taken_over: bool,
     clock: Timestamp,
 }
 
@@ -56,6 +48,8 @@ impl World {
             passed: 0,
             cut: None,
             cancelled: false,
+            has_lease: false,
+            taken_over: false,
             clock: Timestamp::UNIX_EPOCH,
         }
     }
@@ -79,6 +73,7 @@ impl World {
 
     fn run_on_target(&mut self, release: Option<&'static str>) -> Result<(), Cut> {
         self.point()?;
+        assert!(!self.taken_over, "what another deployer runs is touched");
         let live = self.known.releases.iter().find(|release| release.status == ReleaseStatus::Live);
         if live.is_some_and(|live| live.id == OWN) {
             assert_eq!(release, Some(OWN), "a verified release is taken down");
@@ -92,11 +87,31 @@ impl World {
         let mut known = Known::new(self.case);
         self.records.iter().for_each(|record| known.take(record));
         self.known = known;
+        self.has_lease = false;
         self.cancelled = live::fate(&self.known.job, &self.known.steps) == Fate::Cancelled;
         if !self.known.job.state.is_over() {
             self.drive()?;
         }
         self.register_later()
+    }
+
+    /// Another deployer deploys, while this one is gone.
+    pub fn take_over(&mut self) {
+        if self.known.job.generation.is_some() && !self.known.job.state.is_over() {
+            self.taken_over = true;
+            (self.target.running, self.target.current) = (Some(OTHERS), Some(OTHERS));
+        }
+    }
+
+    /// The lease on the service, taken or kept.
+    fn lease(&mut self) -> Step {
+        if self.taken_over {
+            return Ok(Err(Cause::TakenOver("b".into())));
+        }
+        if !std::mem::replace(&mut self.has_lease, true) {
+            self.record(Record::Generation)?;
+        }
+        Ok(Ok(()))
     }
 
     /// What `drive` does in earnest.
@@ -106,32 +121,38 @@ impl World {
             self.record(Record::Release(OWN, ReleaseEvent::Attempted))?;
         }
         let mut last = Last::Begins;
-        let mut has_lease = false;
         loop {
             let start_begun = start_begun(self.known.steps.iter().map(|step| step.step.as_str()));
-            let facts = Facts { last, start_begun, has_lease };
+            let facts = Facts { last, start_begun, has_lease: self.has_lease };
             last = match next(&self.known.job, &facts) {
-                Action::CheckRollbackTarget => {
-                    has_lease = true;
-                    release::rollback_target(&self.known.releases, Some(OWN)).unwrap();
-                    Last::Done
-                }
+                Action::CheckRollbackTarget => match self.lease()? {
+                    Ok(()) => {
+                        release::rollback_target(&self.known.releases, Some(OWN)).unwrap();
+                        Last::Done
+                    }
+                    Err(cause) => Last::Interrupted(Phase::StartService, cause),
+                },
                 Action::Enter(phase) => {
                     self.record(Record::State(JobEvent::Entered(phase)))?;
                     self.record(Record::Phase(PhaseUpdate::new(phase, PhaseStatus::Running)))?;
                     Last::Entered(phase)
                 }
+                Action::LookForSuccessor if self.taken_over => Last::Successor("b".into()),
                 Action::LookForSuccessor => {
                     assert_eq!(self.target.current, Some(OWN));
                     Last::NoSuccessor
                 }
-                Action::RunSteps(phase) => {
-                    has_lease |= phase != Phase::Register;
-                    match self.steps_of(phase)? {
-                        Ok(()) => Last::Ran(phase),
-                        Err(cause) => Last::Interrupted(phase, cause),
-                    }
+                Action::SkipRegister { .. } => {
+                    self.record(Record::Phase(PhaseUpdate::new(Phase::Register, PhaseStatus::Skipped)))?;
+                    Last::Done
                 }
+                Action::LookWhetherLive { holder } => {
+                    Last::WasLive { holder, live: self.target.own_was_live }
+                }
+                Action::RunSteps(phase) => match self.steps_of(phase)? {
+                    Ok(()) => Last::Ran(phase),
+                    Err(cause) => Last::Interrupted(phase, cause),
+                },
                 Action::Promote => match self.promote()? {
                     Ok(()) => Last::Promoted,
                     Err(cause) => Last::Interrupted(Phase::VerifyHealth, cause),
@@ -158,7 +179,10 @@ impl World {
                     self.record(Record::State(JobEvent::UnwindingBegan))?;
                     Last::Done
                 }
-                Action::Unwind(phase) => Last::Seen(self.unwind(phase)?),
+                Action::Unwind(phase) => match self.lease()? {
+                    Ok(()) => Last::Seen(self.unwind(phase)?),
+                    Err(cause) => Last::Interrupted(phase, cause),
+                },
                 Action::PassOverRegister => {
                     self.record(Record::State(JobEvent::Entered(Phase::Register)))?;
                     Last::Done
@@ -179,10 +203,20 @@ impl World {
                     };
                     return self.record(Record::State(end));
                 }
-                action @ (Action::SkipRegister { .. }
-                | Action::LookWhetherLive { .. }
-                | Action::Finish(End::TakenOver { .. } | End::CompletedBefore { .. })
-                | Action::Register
+                Action::Finish(End::TakenOver { holder, bad }) => {
+                    if bad {
+                        self.record(Record::Release(OWN, ReleaseEvent::Failed))?;
+                    }
+                    return self.record(Record::State(JobEvent::TakenOver(holder)));
+                }
+                Action::Finish(End::CompletedBefore { .. }) => {
+                    self.record(Record::Promoted)?;
+                    self.record(Record::Phase(PhaseUpdate::new(Phase::VerifyHealth, PhaseStatus::Success)))?;
+                    self.record(Record::State(JobEvent::Entered(Phase::Register)))?;
+                    self.record(Record::Phase(PhaseUpdate::new(Phase::Register, PhaseStatus::Skipped)))?;
+                    return self.record(Record::State(JobEvent::Completed));
+                }
+                action @ (Action::Register
                 | Action::RetryAfter(_)
                 | Action::GiveUpRegistering { .. }
                 | Action::Nothing) => panic!("there is no reason for {action:?}"),
@@ -191,6 +225,11 @@ impl World {
     }
 
     fn steps_of(&mut self, phase: Phase) -> Step {
+        if phase != Phase::Register
+            && let Err(cause) = self.lease()?
+        {
+            return Ok(Err(cause));
+        }
         match phase {
             Phase::Validation => self.step(phase, "validation/0", "validate", |_| Ok(())),
             Phase::Transfer => self.step(phase, "transfer/0", "transfer", |_| Ok(())),
@@ -235,7 +274,7 @@ impl World {
         self.point()?;
         let attempts = self.known.steps.iter().filter(|step| step.step == key).count();
         let fails = match self.case.trouble {
-            Trouble::None => false,
+            Trouble::None | Trouble::TakenOver => false,
             Trouble::Lacks => phase == Phase::StartService,
             Trouble::FailsOnce(failing) => failing == phase && attempts == 1,
             Trouble::Fails(failing) | Trouble::Cancelled(failing) => failing == phase,
@@ -278,7 +317,7 @@ impl World {
             return Ok(Err(cause));
         }
         self.point()?;
-        self.target.current = Some(OWN);
+        (self.target.current, self.target.own_was_live) = (Some(OWN), true);
         self.record(Record::Promoted)?;
         Ok(Ok(()))
     }
@@ -309,7 +348,7 @@ impl World {
     }
 
     fn retain(&mut self) -> Result<(), Cut> {
-        if self.case.kind == JobKind::Rollback {
+        if self.case.kind == JobKind::Rollback || self.taken_over {
             return Ok(());
         }
         let there: Vec<ReleaseRecord> = self

@@ -11,6 +11,8 @@ use crate::model::{
 pub const OWN: &str = "r3";
 pub const BEFORE: &str = "r2";
 pub const OLD: &str = "r1";
+/// What another deployer puts in its place.
+pub const OTHERS: &str = "r4";
 /// How often the registry is away before it answers.
 pub const AWAY: u32 = 3;
 
@@ -25,6 +27,8 @@ pub enum Trouble {
     Lacks,
     /// Somebody cancels the job in the middle of a step of the phase.
     Cancelled(Phase),
+    /// When the deployer is cut, another one takes the service over, and deploys.
+    TakenOver,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +95,7 @@ pub fn cases() -> Vec<Case> {
         let phases = Phase::ALL.into_iter().skip(first);
         let troubles = phases
             .flat_map(|phase| [Trouble::Fails(phase), Trouble::FailsOnce(phase), Trouble::Cancelled(phase)])
-            .chain([Trouble::None, Trouble::Lacks]);
+            .chain([Trouble::None, Trouble::Lacks, Trouble::TakenOver]);
         cases.extend(troubles.map(|trouble| Case { kind, runs, trouble }));
     }
     cases

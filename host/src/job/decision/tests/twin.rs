@@ -4,13 +4,14 @@
 
 use std::time::Instant;
 
-use self::case::{BEFORE, Case, OLD, OWN, Trouble, cases};
+use self::case::{BEFORE, Case, OLD, OTHERS, OWN, Trouble, cases};
 use self::journal::Known;
 use self::world::World;
 use crate::model::{Aftermath, JobKind, JobState, Phase, PhaseStatus, ReleaseStatus};
 
 pub mod case;
 mod journal;
+mod target;
 mod world;
 
 /// How a job ends that nothing cuts.
@@ -23,7 +24,7 @@ fn end(case: Case) -> JobState {
     };
     let lacks = if case.runs { Aftermath::StillRuns(BEFORE.into()) } else { Aftermath::Untouched };
     match case.trouble {
-        Trouble::None => JobState::Completed,
+        Trouble::None | Trouble::TakenOver => JobState::Completed,
         Trouble::Fails(phase) | Trouble::FailsOnce(phase) => {
             of(phase).map_or(JobState::Completed, JobState::Failed)
         }
@@ -40,6 +41,9 @@ fn cut_at(case: Case, cuts: &[usize]) -> Option<World> {
         (world.passed, world.cut) = (0, Some(*cut));
         if world.start().is_ok() {
             return None;
+        }
+        if case.trouble == Trouble::TakenOver {
+            world.take_over();
         }
     }
     (world.passed, world.cut) = (0, None);
@@ -84,6 +88,29 @@ fn check(world: &World, end: &JobState) {
     }
 }
 
+/// What the world has to look like where another deployer took the service over: it is left alone.
+fn check_left_alone(world: &World) {
+    let Known { job, releases, .. } = &world.known;
+    assert_eq!(
+        (world.target.running, world.target.current),
+        (Some(OTHERS), Some(OTHERS)),
+        "{:#?}",
+        world.records
+    );
+    let own = releases.iter().find(|release| release.id == OWN).map(|release| release.status);
+    let expect = match (&job.state, world.case.kind) {
+        (JobState::Completed, _) if world.target.own_was_live => ReleaseStatus::Live,
+        (JobState::Failed(Aftermath::TakenOver(_) | Aftermath::Untouched), JobKind::Deploy) => {
+            ReleaseStatus::Bad
+        }
+        (JobState::Failed(Aftermath::TakenOver(_) | Aftermath::Untouched), JobKind::Rollback) => {
+            ReleaseStatus::Retired
+        }
+        (state, kind) => panic!("{kind:?} ended as {state:?}: {:#?}", world.records),
+    };
+    assert_eq!(own, Some(expect), "{:#?}", world.records);
+}
+
 #[test]
 fn every_job_ends_as_it_would_wherever_it_is_cut() {
     let begun = Instant::now();
@@ -91,6 +118,9 @@ fn every_job_ends_as_it_would_wherever_it_is_cut() {
     for case in cases() {
         let expect = end(case);
         let checked = |world: &World, cuts: &[usize]| {
+            if world.taken_over {
+                return check_left_alone(world);
+            }
             let found = &world.known.job.state;
             // What fails only once may pass when it is called again after a cut.
             let passed = matches!(case.trouble, Trouble::FailsOnce(_)) && *found == JobState::Completed;
