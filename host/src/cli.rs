@@ -10,6 +10,7 @@ mod follow;
 mod jobs;
 mod output;
 mod plugins;
+mod releases;
 mod serve;
 mod show;
 
@@ -54,11 +55,11 @@ enum Command {
     /// List a service's jobs, newest first
     History(jobs::HistoryArgs),
     /// Go back to the release before, or to a named one
-    Rollback(jobs::RollbackArgs),
+    Rollback(releases::RollbackArgs),
     /// End a job; what ran before is brought back
     Cancel(jobs::CancelArgs),
     /// List a service's releases on the server, newest first
-    Releases(jobs::ReleasesArgs),
+    Releases(releases::ReleasesArgs),
     /// List who did what, newest first, or verify that no record was changed or taken away
     Audit(audit::AuditArgs),
     /// See and build plugins
@@ -119,9 +120,9 @@ async fn run(cli: Cli, observer: Option<Arc<dyn Observer>>) -> anyhow::Result<Ex
         Command::Status(args) => jobs::status(&client(&args.server)?, args, json).await,
         Command::Logs(args) => jobs::logs(&client(&args.server)?, args, json).await,
         Command::History(args) => jobs::history(&client(&args.server)?, args, json).await,
-        Command::Rollback(args) => jobs::rollback(&client(&args.server)?, args, json).await,
+        Command::Rollback(args) => releases::rollback(&client(&args.server)?, args, json).await,
         Command::Cancel(args) => jobs::cancel(&client(&args.server)?, args, json).await,
-        Command::Releases(args) => jobs::releases(&client(&args.server)?, args, json).await,
+        Command::Releases(args) => releases::releases(&client(&args.server)?, args, json).await,
         Command::Audit(args) => audit::run(&client(args.server())?, args, json).await,
         Command::Plugin(PluginCommand::List(args)) => {
             let layer = Layer { plugins: args.plugins, ..Layer::default() };

@@ -9,6 +9,7 @@ mod ecosystem;
 mod events;
 mod extract;
 mod guard;
+mod page;
 mod problem;
 mod query;
 mod routes;

@@ -38,7 +38,7 @@ pub enum JournalError {
     #[error("{0}")]
     Unrecorded(String),
     #[error(
-        "the journal holds {what} that this version cannot read: {source}; it may have been written by a newer one"
+        "the journal has {what} that this version cannot read: {source}; it may have been written by a newer one"
     )]
     Decode { what: &'static str, source: serde_json::Error },
     #[error(transparent)]
@@ -55,9 +55,9 @@ impl JournalError {
     }
 }
 
-/// The store of history. A trait, because a store that several hosts share will follow.
+/// The jobs: what was asked for, what was done, and what was seen meanwhile.
 #[async_trait]
-pub trait Journal: Send + Sync {
+pub trait JobLog: Send + Sync {
     /// Records a new job with its six phases, its encrypted environment and who asked for it, all or nothing. A
     /// job that was submitted with the same idempotency key is given back instead.
     async fn submit(&self, job: &NewJob) -> Result<Submitted, JournalError>;
@@ -115,6 +115,13 @@ pub trait Journal: Send + Sync {
     /// Changes whenever an event was appended to any job.
     fn watch(&self) -> tokio::sync::watch::Receiver<u64>;
 
+    /// The encrypted environment of a job, if it is not over.
+    async fn encrypted_environment(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError>;
+}
+
+/// The releases of services on targets, and where they are registered.
+#[async_trait]
+pub trait Releases: Send + Sync {
     async fn put_release(&self, release: &ReleaseRecord) -> Result<(), JournalError>;
     /// Makes a release the live one, and the one that was live before a retired one, in one transaction.
     async fn promote(&self, release: &ReleaseRecord) -> Result<(), JournalError>;
@@ -127,13 +134,18 @@ pub trait Journal: Send + Sync {
     /// The releases of all services on a target, oldest first, without those that were removed.
     async fn releases_on(&self, target: &str) -> Result<Vec<ReleaseRecord>, JournalError>;
 
-    /// The encrypted environment of a job, if it is not over.
-    async fn encrypted_environment(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError>;
-
     /// Jobs on a target whose releases are to be registered in the background, oldest first.
     async fn unregistered(&self, target: &str) -> Result<Vec<Unregistered>, JournalError>;
     /// Records the registration of a job that is over.
     async fn set_registration(&self, job: &str, registration: &Registration) -> Result<(), JournalError>;
+
+    async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError>;
+    async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError>;
+}
+
+/// Who did what, in a chain that shows when a record was changed.
+#[async_trait]
+pub trait Audit: Send + Sync {
     /// The audit, newest first: at most `limit` records, only older ones than the record `before`, and only of
     /// one service where it is named.
     async fn audit(
@@ -144,10 +156,11 @@ pub trait Journal: Send + Sync {
     ) -> Result<Vec<AuditEntry>, JournalError>;
     /// Looks at every record of the audit. `known` is a head that was kept elsewhere.
     async fn verify_audit(&self, known: Option<AuditHead>) -> Result<AuditVerdict, JournalError>;
+}
 
-    async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError>;
-    async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError>;
-
+/// The store of history. A trait, because a store that several hosts share will follow.
+#[async_trait]
+pub trait Journal: JobLog + Releases + Audit {
     /// Whether it can record now. Asking often writes no more than asking once a second.
     async fn check(&self) -> Result<(), JournalError>;
 

@@ -12,8 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::capability::http::HttpClientError;
-use crate::capability::{HttpClient, Registry};
+use crate::capability::{HttpClient, HttpClientError, Registry};
 use crate::descriptors;
 use crate::http::auth::{self, Tokens};
 use crate::http::{self, App, ServeError};

@@ -89,7 +89,7 @@ pub enum SettingsError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path} is not right: {message}")]
     File { path: PathBuf, message: String },
-    #[error("{name} is {value:?}, which is no {expected}; write for example {example}")]
+    #[error("{name} is {value:?}, which is not {expected}; write for example {example}")]
     Value { name: String, value: String, expected: &'static str, example: &'static str },
     #[error(
         "the registry gets either the user in its URL or the token in --registry-token-file: take one of them away"
@@ -303,7 +303,7 @@ impl Sources {
             .value
             .rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-        if is_address { Ok(found.value) } else { Err(found.wrong("address", "127.0.0.1:8007")) }
+        if is_address { Ok(found.value) } else { Err(found.wrong("an address", "127.0.0.1:8007")) }
     }
 
     fn registry(&self) -> Result<Option<(String, Option<Login>)>, SettingsError> {
@@ -317,8 +317,8 @@ impl Sources {
             let (url, login) = split_login(&found.value);
             Ok(Some((url.trim_end_matches('/').to_owned(), login)))
         } else {
-            found.value = without_user(&found.value);
-            Err(found.wrong("URL of a scheme, a host and perhaps a path", "http://127.0.0.1:8000"))
+            found.value = without_secrets(&found.value);
+            Err(found.wrong("a URL of a scheme, a host and perhaps a path", "http://127.0.0.1:8000"))
         }
     }
 
@@ -334,8 +334,17 @@ impl Sources {
         if is_folder {
             Ok(root.to_owned())
         } else {
-            Err(found.wrong("absolute path below `/`", "/opt/fpai/services"))
+            Err(found.wrong("an absolute path below `/`", "/opt/fpai/services"))
         }
+    }
+}
+
+/// A registry's URL as it may be shown: a query may have a token in it, as a user has a password.
+fn without_secrets(url: &str) -> String {
+    let url = without_user(url);
+    match url.find(['?', '#']) {
+        Some(at) => format!("{}\u{2026}", url.get(..=at).unwrap_or_default()),
+        None => url,
     }
 }
 

@@ -160,10 +160,19 @@ impl Boundary {
             if whole.len() > limits::PATH {
                 return false;
             }
-            let path = self.without_steps_up(&whole);
-            self.place(&path) == Place::Environment
-                && (reads || self.judge(&Grants::default(), Use::Environment, &path).is_err())
+            self.ways_into_services(&self.without_steps_up(&through_proc(&whole, directory))).any(|path| {
+                self.place(path) == Place::Environment
+                    && (reads || self.judge(&Grants::default(), Use::Environment, path).is_err())
+            })
         })
+    }
+
+    /// A path, from each place on at which it may lead into the services' folder: `/proc/1/root`, a mount and a chroot
+    /// have the whole tree below them.
+    fn ways_into_services<'a>(&self, path: &'a str) -> impl Iterator<Item = &'a str> {
+        let services = straight(&self.services);
+        let places: Vec<usize> = path.match_indices(services.as_str()).map(|(at, _)| at).collect();
+        places.into_iter().filter_map(|at| path.get(at..))
     }
 
     /// Whether a word of a command is a path of a service.
@@ -247,6 +256,19 @@ enum Place {
     Elsewhere,
 }
 
+/// A path that leads through a process's own folder, as the target reads it: `/proc/self/cwd/x` is `x` where the command
+/// runs.
+fn through_proc(path: &str, directory: Option<&str>) -> String {
+    let path = straight(path);
+    let rest = path.strip_prefix("/proc/").and_then(|rest| rest.split_once("/cwd/"));
+    match (rest, directory) {
+        (Some((process, rest)), Some(directory)) if process.split('/').count() <= 3 => {
+            format!("{directory}/{rest}")
+        }
+        (Some(_) | None, _) => path,
+    }
+}
+
 fn is_or_begins(name: &str, own: &str) -> bool {
     name == own || name.strip_prefix(own).is_some_and(|rest| rest.starts_with('.'))
 }
@@ -261,6 +283,14 @@ pub fn straight(path: &str) -> String {
 fn below(path: &str, folder: &str) -> Option<String> {
     let rest = path.strip_prefix(folder.trim_end_matches('/'))?.strip_prefix('/')?;
     (!rest.is_empty()).then(|| rest.to_owned())
+}
+
+/// The folder that a path is in.
+pub fn folder_of(path: &str) -> &str {
+    match path.trim_end_matches('/').rsplit_once('/') {
+        Some(("", _)) | None => "/",
+        Some((folder, _)) => folder,
+    }
 }
 
 pub fn join(folder: &str, rest: &str) -> String {

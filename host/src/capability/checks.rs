@@ -13,7 +13,7 @@ pub(super) fn checked_path(path: &str) -> Result<(), Error> {
     } else if path.split('/').any(|name| name == "..") {
         "it has `..` in it"
     } else if path.contains('\0') {
-        "it holds a NUL character"
+        "it has a NUL character"
     } else {
         return Ok(());
     };

@@ -1,30 +1,14 @@
-//! The contract's `control`, `progress` and the records' own interface: what needs no grant and no record.
+//! The contract's `control`, and the records' own interface: what needs no grant and no record.
 
-use super::call::Host;
-use super::record::Amount;
-use crate::contract::bindings::deployer::pipeline::{control, progress, types};
+use super::call::View;
+use super::cancellation::Cancellation;
+use crate::contract::bindings::deployer::pipeline::{control, types};
 
-impl control::Host for Host {
+impl control::Host for View<'_, Cancellation> {
     async fn cancelled(&mut self) -> wasmtime::Result<bool> {
-        Ok(match self {
-            Self::Describing { .. } => false,
-            // A step whose time is up is to end as well.
-            Self::Working(step) => step.stop.cause().is_some(),
-        })
+        // A step whose time is up is to end as well.
+        Ok(self.part().is_some_and(|cancellation| cancellation.cause().is_some()))
     }
 }
 
-impl progress::Host for Host {
-    async fn report(&mut self, amount: progress::Amount) -> wasmtime::Result<()> {
-        let Self::Working(step) = self else { return Ok(()) };
-        step.advance(Amount {
-            files_done: amount.files_done,
-            files_total: amount.files_total,
-            bytes_done: amount.bytes_done,
-            bytes_total: amount.bytes_total,
-        })
-        .await
-    }
-}
-
-impl types::Host for Host {}
+impl types::Host for View<'_, ()> {}

@@ -1,20 +1,24 @@
 //! Places the service's environment on the target. The values' only way is from the host's memory into a
 //! file at mode 0600; where they are kept until then is the journal's business.
 
-use crate::secret::Secret;
+pub(super) mod source;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::boundary::Use;
-use super::call::{Host, Made, Step};
+use self::source::EnvironmentSource;
+use super::boundary::{Use, folder_of};
+use super::call::{Made, View};
 use super::checks::checked_path;
 use super::grant::Call;
+use super::reach::Reach;
 use super::record::Effect;
-use super::target::ssh_error;
+use super::ssh_error::ssh_error;
 use crate::contract::bindings::deployer::pipeline::environment::{self, Form};
 use crate::contract::{Error, Fault};
+use crate::secret::Secret;
 use crate::ssh::{Kind, environment_text};
 
 /// The mode of an environment's file.
@@ -22,16 +26,13 @@ const MODE: u32 = 0o600;
 /// The mode of the folder that is made for it.
 const FOLDER_MODE: u32 = 0o700;
 
-/// Where the environment's values are.
-#[derive(Debug, Clone)]
-pub enum EnvironmentSource {
-    /// Here, by name: they are written.
-    Held(Arc<BTreeMap<String, Secret>>),
-    /// Only in the release's file on the target, from an earlier job: that file is checked.
-    OnTarget,
+/// What placing an environment takes.
+pub struct Placing {
+    pub(super) reach: Arc<Reach>,
+    pub(super) source: EnvironmentSource,
 }
 
-impl environment::Host for Host {
+impl environment::Host for View<'_, Placing> {
     async fn place(
         &mut self,
         path: String,
@@ -40,20 +41,20 @@ impl environment::Host for Host {
     ) -> wasmtime::Result<Result<(), Error>> {
         let arguments = json!({ "path": path, "names": names, "form": form_name(form) });
         let checked = checked_path(&path);
-        self.make_checked(Call::Place, Effect::Changes, arguments, checked, |step, _| {
-            Box::pin(place(step, path, names, form))
+        self.make_checked(Call::Place, Effect::Changes, arguments, checked, |placing, _| {
+            Box::pin(place(placing, path, names, form))
         })
         .await
     }
 }
 
-async fn place(step: &Step, path: String, names: Vec<String>, form: Form) -> Result<Made<()>, Error> {
-    step.reach("environment.place", Use::Place, &path).await?;
-    let ssh = &step.context.ssh;
-    match &step.context.environment {
+async fn place(placing: &Placing, path: String, names: Vec<String>, form: Form) -> Result<Made<()>, Error> {
+    placing.reach.path("environment.place", Use::Place, &path).await?;
+    let ssh = placing.reach.ssh();
+    match &placing.source {
         EnvironmentSource::Held(values) => {
             let content = encode(values, &names, form)?;
-            let made = ssh.make_directory(super::target::folder_of(&path), FOLDER_MODE).await;
+            let made = ssh.make_directory(folder_of(&path), FOLDER_MODE).await;
             made.map_err(|error| ssh_error("make the environment's folder", &error))?;
             let written = ssh.write_file(&path, content.as_bytes(), MODE).await;
             written.map_err(|error| ssh_error("place the environment", &error))?;
@@ -117,14 +118,14 @@ fn still_there(path: &str, found: Option<(Kind, u32)>) -> Result<(), Error> {
     let seen = match found {
         Some((Kind::File, MODE)) => return Ok(()),
         Some((Kind::File, mode)) => format!("{path} has the mode {mode:04o} and not 0600"),
-        Some(_) => format!("{path} is no file any more"),
+        Some(_) => format!("{path} is not a file any more"),
         None => format!("{path} is gone"),
     };
     Err(Error {
         fault: Fault::Target,
         attempted: "use the earlier release's environment again".into(),
         seen,
-        next: "the deployer has the values no more: deploy again, with the environment in the request".into(),
+        next: "the deployer does not have the values any more: deploy again, with the environment in the request".into(),
     })
 }
 
@@ -207,7 +208,7 @@ mod tests {
         };
         check(Some((Kind::File, 0o600)), None);
         check(Some((Kind::File, 0o644)), Some("0644"));
-        check(Some((Kind::Link, 0o600)), Some("no file"));
+        check(Some((Kind::Link, 0o600)), Some("not a file"));
         check(None, Some("gone"));
     }
 

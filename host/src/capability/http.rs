@@ -1,8 +1,10 @@
 //! The contract's `http`: one request and its answer, through the network or through the SSH connection to
 //! the target's own loopback. It knows no API.
 
+pub(super) mod client;
 mod exchange;
 mod own;
+pub(super) mod registry;
 mod url;
 
 use std::net::SocketAddr;
@@ -11,90 +13,37 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 use serde_json::json;
 
+use self::client::HttpClient;
 use self::exchange::{Answer, Trouble};
-pub use self::own::PLUGIN_HEADER;
-pub use self::url::{split_login, without_user};
-use super::call::{Host, Made, Step};
-use super::context::Registry;
+use self::registry::Registry;
+use super::call::{Made, View};
 use super::grant::Call;
 use super::record::Effect;
+use super::ssh_error::ssh_error;
 use crate::contract::bindings::deployer::pipeline::http::{self, Destination, Failure, Request, Response};
 use crate::contract::{Error, Fault};
 use crate::ssh::Ssh;
+
+pub use self::own::PLUGIN_HEADER;
+pub use self::url::{split_login, without_user};
 
 /// Whatever a request asks for, it ends with the step.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// How much of a path is on record, in characters.
 const LONGEST_SHOWN: usize = 2048;
 
-/// The clients that all requests share. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct HttpClient {
-    /// To the target: nothing in between.
-    direct: reqwest::Client,
-    /// To anywhere else: through a proxy where the environment names one.
-    outward: reqwest::Client,
-    /// Where this deployer's own API listens, if it does.
-    own: Option<SocketAddr>,
+/// What a request takes.
+pub struct Network {
+    pub(super) plugin: String,
+    pub(super) client: HttpClient,
+    /// The way to the target's loopback.
+    pub(super) ssh: Ssh,
+    pub(super) registry: Option<Registry>,
+    /// The target's name or address in the network, without brackets.
+    pub(super) target_host: String,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("no HTTP client could be made: {source}; check this machine's certificates")]
-pub struct HttpClientError {
-    #[from]
-    source: reqwest::Error,
-}
-
-impl HttpClient {
-    /// For a deployer whose own API listens at an address, which no request goes to.
-    pub fn beside(own: SocketAddr) -> Result<Self, HttpClientError> {
-        Ok(Self { own: Some(own), ..Self::new()? })
-    }
-
-    pub fn new() -> Result<Self, HttpClientError> {
-        // Another part of the program may have done this: the first one stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = || {
-            reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .user_agent(concat!("deployer/", env!("CARGO_PKG_VERSION")))
-        };
-        Ok(Self { direct: builder().no_proxy().build()?, outward: builder().build()?, own: None })
-    }
-
-    /// The status that a service answers to a GET, for a look of the host's own; none when no answer came.
-    /// `ssh` is the way to a target's loopback.
-    pub async fn status(&self, ssh: Option<&Ssh>, url: &str, limit: Duration) -> Option<u16> {
-        let url = Url::parse(url).ok()?;
-        let asked = exchange::Asked { method: Method::GET, headers: Default::default(), body: Vec::new() };
-        let asking = async {
-            match (ssh, url.port()) {
-                (Some(ssh), Some(port)) => exchange::through_ssh(ssh, port, &url, asked).await,
-                _ => exchange::through_network(&self.direct, url, asked).await,
-            }
-        };
-        Some(tokio::time::timeout(limit, asking).await.ok()?.ok()?.status)
-    }
-
-    /// Whether a registry is there: any answer will do.
-    pub async fn reaches(&self, registry: &Registry, limit: Duration) -> Result<(), String> {
-        let url = format!("{}/health", registry.url.trim_end_matches('/'));
-        let parsed = Url::parse(&url).map_err(|error| format!("{}: {error}", without_user(&url)))?;
-        if own::leads_to(self.own, &parsed).await.is_some() {
-            return Err(format!(
-                "{} is this deployer's own API, and not a registry; check --registry",
-                registry.url
-            ));
-        }
-        let sent = self.outward.get(parsed).timeout(limit).send().await;
-        sent.map(|_| ()).map_err(|error| {
-            let error = error.without_url();
-            format!("the registry {} does not answer: {}", registry.url, exchange::chain(&error))
-        })
-    }
-}
-
-impl http::Host for Host {
+impl http::Host for View<'_, Network> {
     async fn send(&mut self, request: Request) -> wasmtime::Result<Result<Response, Failure>> {
         let call = match &request.destination {
             Destination::Loopback(_) => Call::HttpLoopback,
@@ -108,59 +57,56 @@ impl http::Host for Host {
         };
         let arguments = json!({
             "method": request.method,
-            "url": self.shown(&request),
+            "url": shown(self.part(), &request),
             "body_bytes": request.body.len(),
         });
-        let sent = self.make(call, effect, arguments, |step, _| Box::pin(send(step, request))).await?;
+        let sent = self.make(call, effect, arguments, |network, _| Box::pin(send(network, request))).await?;
         // A failure of the exchange is an answer, as far as the record is concerned.
         Ok(sent.map_err(Failure::Unavailable).and_then(|answer| answer))
     }
 }
 
-impl Host {
-    /// The URL for the record, as well as it is known before anything is checked.
-    fn shown(&self, request: &Request) -> String {
-        let origin = match (&request.destination, self) {
-            (Destination::Loopback(port), _) => format!("http://127.0.0.1:{port}"),
-            (Destination::Network(port), Self::Working(step)) => {
-                format!("http://{}:{port}", bracketed(&step.context.target_host))
-            }
-            (Destination::Registry, Self::Working(step)) => match &step.context.registry {
-                Some(registry) => registry.url.trim_end_matches('/').to_owned(),
-                None => "registry:".into(),
-            },
-            (Destination::Url(origin), _) => origin.trim_end_matches('/').to_owned(),
-            (Destination::Network(_) | Destination::Registry, Self::Describing { .. }) => String::new(),
-        };
-        // Whatever is refused is on record, too.
-        let path: String = request.path.chars().take(LONGEST_SHOWN).collect();
-        format!("{}{path}", without_user(&origin))
-    }
+/// The URL for the record, as well as it is known before anything is checked.
+fn shown(network: Option<&Network>, request: &Request) -> String {
+    let origin = match (&request.destination, network) {
+        (Destination::Loopback(port), _) => format!("http://127.0.0.1:{port}"),
+        (Destination::Network(port), Some(network)) => {
+            format!("http://{}:{port}", bracketed(&network.target_host))
+        }
+        (Destination::Registry, Some(network)) => match &network.registry {
+            Some(registry) => registry.url.trim_end_matches('/').to_owned(),
+            None => "registry:".into(),
+        },
+        (Destination::Url(origin), _) => origin.trim_end_matches('/').to_owned(),
+        (Destination::Network(_) | Destination::Registry, None) => String::new(),
+    };
+    // Whatever is refused is on record, too.
+    let path: String = request.path.chars().take(LONGEST_SHOWN).collect();
+    format!("{}{path}", without_user(&origin))
 }
 
-async fn send(step: &Step, request: Request) -> Result<Made<Result<Response, Failure>>, Error> {
-    let context = &step.context;
-    let url = url(step, &request)?;
-    if let Some(own) = own::leads_to(context.http.own.filter(|_| by_address(&request)), &url).await {
-        return Err(own_api(step, &request, own));
+async fn send(network: &Network, request: Request) -> Result<Made<Result<Response, Failure>>, Error> {
+    let url = url(network, &request)?;
+    if let Some(own) = own::leads_to(network.client.own.filter(|_| by_address(&request)), &url).await {
+        return Err(own_api(&network.plugin, &request, own));
     }
     let to_registry = matches!(request.destination, Destination::Registry);
     let mut headers =
         exchange::headers(&request.headers, to_registry).map_err(|problem| unfit(&request, &problem))?;
-    exchange::mark(&mut headers, &context.plugin);
+    exchange::mark(&mut headers, &network.plugin);
     let mut asked = exchange::Asked { method: method(&request.method)?, headers, body: request.body };
     let sending = async {
         match request.destination {
-            Destination::Loopback(port) => exchange::through_ssh(&context.ssh, port, &url, asked).await,
-            Destination::Network(_) => exchange::through_network(&context.http.direct, url, asked).await,
+            Destination::Loopback(port) => exchange::through_ssh(&network.ssh, port, &url, asked).await,
+            Destination::Network(_) => exchange::through_network(&network.client.direct, url, asked).await,
             Destination::Registry => {
-                let registry = context.registry.as_ref();
+                let registry = network.registry.as_ref();
                 if let Some(authorization) = registry.and_then(|registry| registry.authorization()) {
                     exchange::authorize(&mut asked.headers, &authorization);
                 }
-                exchange::through_network(&context.http.outward, url, asked).await
+                exchange::through_network(&network.client.outward, url, asked).await
             }
-            Destination::Url(_) => exchange::through_network(&context.http.outward, url, asked).await,
+            Destination::Url(_) => exchange::through_network(&network.client.outward, url, asked).await,
         }
     };
     let limit = Duration::from_millis(request.timeout_ms.max(1).into()).min(LONGEST);
@@ -169,9 +115,7 @@ async fn send(step: &Step, request: Request) -> Result<Made<Result<Response, Fai
         Ok(Err(Trouble::Refused)) => Ok(failed(Failure::Refused, "connection refused")),
         Ok(Err(Trouble::TimedOut)) | Err(_) => Ok(failed(Failure::TimedOut, "timed out")),
         Ok(Err(Trouble::Broken(how))) => Ok(failed(Failure::Broken(how.clone()), &how)),
-        Ok(Err(Trouble::Unavailable(error))) => {
-            Err(super::target::ssh_error("reach the target's loopback", &error))
-        }
+        Ok(Err(Trouble::Unavailable(error))) => Err(ssh_error("reach the target's loopback", &error)),
     }
 }
 
@@ -186,15 +130,14 @@ fn failed(failure: Failure, shown: &str) -> Made<Result<Response, Failure>> {
 }
 
 /// Where a request goes, checked: a path cannot lead to another host.
-fn url(step: &Step, request: &Request) -> Result<Url, Error> {
-    let context = &step.context;
+fn url(network: &Network, request: &Request) -> Result<Url, Error> {
     let origin = match &request.destination {
         Destination::Loopback(0) | Destination::Network(0) => {
             return Err(unfit(request, "no service has the port 0"));
         }
         Destination::Loopback(port) => format!("http://127.0.0.1:{port}"),
-        Destination::Network(port) => format!("http://{}:{port}", bracketed(&context.target_host)),
-        Destination::Registry => match &context.registry {
+        Destination::Network(port) => format!("http://{}:{port}", bracketed(&network.target_host)),
+        Destination::Registry => match &network.registry {
             Some(registry) => registry.url.clone(),
             None => return Err(no_registry()),
         },
@@ -218,7 +161,7 @@ fn by_address(request: &Request) -> bool {
     }
 }
 
-fn own_api(step: &Step, request: &Request, own: SocketAddr) -> Error {
+fn own_api(plugin: &str, request: &Request, own: SocketAddr) -> Error {
     let (fault, next) = match request.destination {
         Destination::Registry => {
             (Fault::Host, "start the deployer with the registry's own address: --registry URL")
@@ -230,7 +173,7 @@ fn own_api(step: &Step, request: &Request, own: SocketAddr) -> Error {
     Error {
         fault,
         attempted: "call http.send".into(),
-        seen: format!("plugin `{}` asked {own}, which is the deployer's own API", step.context.plugin),
+        seen: format!("plugin `{plugin}` asked {own}, which is the deployer's own API"),
         next: next.into(),
     }
 }

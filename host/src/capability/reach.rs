@@ -2,37 +2,61 @@
 //! the target is asked where a path really leads, and a refusal gets its words.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::boundary::{OutOfReach, Use, join, straight};
-use super::call::Step;
+use super::boundary::{Boundary, OutOfReach, Use, folder_of, join, straight};
 use super::checks::checked_path;
+use super::grant::Grants;
 use super::limits;
-use super::target::{folder_of, ssh_error};
+use super::ssh_error::ssh_error;
 use crate::contract::{Error, Fault};
 use crate::model::PathGrant;
-use crate::ssh::{Kind, RemoteCommand, Stat};
+use crate::ssh::{Kind, RemoteCommand, Ssh, Stat};
 
 /// Only the owner reads it: how environments are placed, and hard links to them have the same mode.
 const PRIVATE: u32 = 0o600;
 
-/// Where folders really are, as far as this step asked. Cheap to throw away, which each change on the target does.
-#[derive(Default)]
-pub(super) struct Resolved(HashMap<String, String>);
+/// The target, and how far a plugin's calls reach there.
+pub struct Reach {
+    plugin: String,
+    grants: Grants,
+    /// The pipeline's file as people write it.
+    pipeline_file: String,
+    boundary: Boundary,
+    ssh: Ssh,
+    /// Where folders really are, as far as this step asked. Cheap to throw away, which each change on the target does.
+    resolved: Mutex<HashMap<String, String>>,
+}
 
-impl Step {
+impl Reach {
+    pub(super) fn new(
+        plugin: String,
+        grants: Grants,
+        pipeline_file: String,
+        boundary: Boundary,
+        ssh: Ssh,
+    ) -> Self {
+        Self { plugin, grants, pipeline_file, boundary, ssh, resolved: Mutex::default() }
+    }
+
+    /// The way to the target, for a path that was looked at.
+    pub(super) fn ssh(&self) -> &Ssh {
+        &self.ssh
+    }
+
     /// Whether a call may use a path.
     ///
     /// # Errors
     /// With the plugin, the call, the path, and the line to write; or when the target cannot be asked.
-    pub(super) async fn reach(&self, function: &str, purpose: Use, path: &str) -> Result<(), Error> {
+    pub(super) async fn path(&self, function: &str, purpose: Use, path: &str) -> Result<(), Error> {
         checked_path(path)?;
-        let (boundary, grants) = (&self.context.boundary, &self.context.grants);
+        let (boundary, grants) = (&self.boundary, &self.grants);
         let refused = |why, real: Option<&str>| self.out_of_reach(function, purpose, path, real, why);
         boundary.judge(grants, purpose, path).map_err(|why| refused(why, None))?;
 
         let (real, found) = match purpose {
             Use::Read => {
-                let (real, found) = tokio::join!(self.really(purpose, path), self.context.ssh.stat(path));
+                let (real, found) = tokio::join!(self.really(purpose, path), self.ssh.stat(path));
                 (real?, found.ok().flatten())
             }
             Use::Write | Use::Upload | Use::Place | Use::ReadIn | Use::RunIn | Use::Environment => {
@@ -58,8 +82,8 @@ impl Step {
     /// Whether a command may have these words, this folder and these variables.
     ///
     /// # Errors
-    /// As `reach`.
-    pub(super) async fn reach_by_command(
+    /// As `path`.
+    pub(super) async fn command(
         &self,
         argv: &[String],
         directory: Option<&str>,
@@ -68,16 +92,16 @@ impl Step {
     ) -> Result<(), Error> {
         const RUN: &str = "target.run";
         if let Some(directory) = directory {
-            self.reach(RUN, if reads { Use::ReadIn } else { Use::RunIn }, directory).await?;
+            self.path(RUN, if reads { Use::ReadIn } else { Use::RunIn }, directory).await?;
         }
         if let Some(file) = environment_file {
             if reads {
                 // Its variables would be one `env` away from the plugin.
                 return Err(self.out_of_reach(RUN, Use::Environment, file, None, OutOfReach::Secret));
             }
-            self.reach(RUN, Use::Environment, file).await?;
+            self.path(RUN, Use::Environment, file).await?;
         }
-        let boundary = &self.context.boundary;
+        let boundary = &self.boundary;
         for word in argv {
             if boundary.exposes(word, directory, reads) {
                 let purpose = if reads { Use::Read } else { Use::Environment };
@@ -97,8 +121,7 @@ impl Step {
         }
         let services = self.real_folder(&boundary.services).await?;
         let moved = boundary.at(&services);
-        let asked =
-            paths.into_iter().map(|path| async move { (path, self.context.ssh.real_path(path).await) });
+        let asked = paths.into_iter().map(|path| async move { (path, self.ssh.real_path(path).await) });
         for (path, real) in futures::future::join_all(asked).await {
             // What cannot be looked at cannot be read by the same user either.
             if let Ok(real) = real
@@ -112,7 +135,11 @@ impl Step {
 
     /// The target's folders may be others from now on.
     pub(super) fn forget_folders(&self) {
-        self.resolved().0.clear();
+        self.resolved().clear();
+    }
+
+    fn resolved(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a path leads. What is replaced or removed is the name itself, whatever it leads to.
@@ -127,25 +154,25 @@ impl Step {
         }
     }
 
-    /// Where a folder really is, asked once for as long as the step changes nothing that could move it.
+    /// Where a folder really is, asked once as long as the step changes nothing that could move it.
     async fn real_folder(&self, folder: &str) -> Result<String, Error> {
         let folder = straight(folder);
-        if let Some(known) = self.resolved().0.get(&folder) {
+        if let Some(known) = self.resolved().get(&folder) {
             return Ok(known.clone());
         }
         let real = self.ask(&folder).await?;
-        self.resolved().0.insert(folder, real.clone());
+        self.resolved().insert(folder, real.clone());
         Ok(real)
     }
 
     async fn ask(&self, path: &str) -> Result<String, Error> {
-        let real = self.context.ssh.real_path(path).await;
+        let real = self.ssh.real_path(path).await;
         real.map_err(|error| ssh_error(&format!("see where {} leads", limits::brief(path)), &error))
     }
 
     /// Whether a file is an environment by another name, which has no trace in its path.
     async fn is_linked_environment(&self, services: &str, real: &str, found: Stat) -> Result<bool, Error> {
-        let ssh = &self.context.ssh;
+        let ssh = &self.ssh;
         let failed = |error| ssh_error(&format!("look at {}", limits::brief(real)), &error);
         let found = match found.kind {
             Kind::Link => ssh.stat(real).await.map_err(failed)?,
@@ -168,8 +195,7 @@ impl Step {
         real: Option<&str>,
         why: OutOfReach,
     ) -> Error {
-        let context = &self.context;
-        let plugin = &context.plugin;
+        let plugin = &self.plugin;
         let shown = match real {
             Some(real) if real != straight(path) => {
                 format!("{} (which leads to {})", limits::brief(path), limits::brief(real))
@@ -177,14 +203,14 @@ impl Step {
             Some(_) | None => limits::brief(path),
         };
         let does = does(purpose);
-        let root = context.boundary.root();
+        let root = self.boundary.root();
         let (seen, next) = match why {
             OutOfReach::Outside(grant) => {
                 let path =
                     if matches!(purpose, Use::Upload) { join(path, "") + "/" } else { path.to_owned() };
-                let line = context.grants.line_with_path(plugin, PathGrant::covering(grant, &path));
+                let line = self.grants.line_with_path(plugin, PathGrant::covering(grant, &path));
                 let next = if path.len() <= limits::PATH {
-                    format!("if it should, add to `[grants]` in {}: `{line}`", context.pipeline_file)
+                    format!("if it should, add to `[grants]` in {}: `{line}`", self.pipeline_file)
                 } else {
                     "check the plugin's settings: the path is longer than a path can be".into()
                 };

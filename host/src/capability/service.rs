@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, Dir, statat};
 use serde_json::json;
 
-use super::call::{Host, Made, Step};
+use super::call::{Made, View};
 use super::folder::ServiceFolder;
 use super::grant::Call;
 use super::record::Effect;
@@ -14,19 +14,22 @@ use crate::contract::{Error, Fault};
 
 const BITS: u32 = 0o777;
 
-impl service::Host for Host {
+/// The service's folder, where the step has one.
+pub struct Service(pub(super) Option<ServiceFolder>);
+
+impl service::Host for View<'_, Service> {
     async fn permissions(&mut self, paths: Vec<String>) -> wasmtime::Result<Result<Vec<u32>, Error>> {
         let arguments = json!({ "paths": paths.len() });
-        self.make(Call::Permissions, Effect::Reads, arguments, |step, _| {
-            Box::pin(look(step, move |folder| permissions(folder, &paths)))
+        self.make(Call::Permissions, Effect::Reads, arguments, |service, _| {
+            Box::pin(look(service, move |folder| permissions(folder, &paths)))
         })
         .await
     }
 
     async fn unlisted(&mut self, folder: String) -> wasmtime::Result<Result<Vec<String>, Error>> {
         let arguments = json!({ "folder": folder });
-        self.make(Call::Unlisted, Effect::Reads, arguments, |step, _| {
-            Box::pin(look(step, move |root| unlisted(root, &folder)))
+        self.make(Call::Unlisted, Effect::Reads, arguments, |service, _| {
+            Box::pin(look(service, move |root| unlisted(root, &folder)))
         })
         .await
     }
@@ -34,10 +37,10 @@ impl service::Host for Host {
 
 /// Looks at the service's folder, where there is one.
 async fn look<T: Send + 'static>(
-    step: &Step,
+    service: &Service,
     look: impl FnOnce(&ServiceFolder) -> Result<T, Error> + Send + 'static,
 ) -> Result<Made<T>, Error> {
-    let Some(folder) = step.context.service_dir.clone() else {
+    let Some(folder) = service.0.clone() else {
         return Err(unreadable("the folder", "this step has no service folder"));
     };
     let looked = tokio::task::spawn_blocking(move || look(&folder));

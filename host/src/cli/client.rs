@@ -31,7 +31,7 @@ pub enum ClientError {
     Problem(Box<Problem>),
     #[error("{url} answered {status}, and not as a deployer does; check --server")]
     NotADeployer { url: Url, status: StatusCode },
-    #[error("--server {value:?} is no URL; write for example http://127.0.0.1:8007")]
+    #[error("--server {value:?} is not a URL; write for example http://127.0.0.1:8007")]
     Address { value: String },
     #[error("the token cannot stand in a header; write one of letters and digits")]
     Token,
@@ -55,7 +55,7 @@ pub struct Problem {
 
 impl Client {
     /// # Errors
-    /// When the address is no URL, or the token file is not right.
+    /// When the address is not a URL, or the token file is not right.
     pub fn new(server: &str, token_file: Option<&Path>) -> Result<Client, ClientError> {
         let address = || ClientError::Address { value: server.to_owned() };
         let base = Url::parse(server.trim_end_matches('/')).map_err(|_| address())?;

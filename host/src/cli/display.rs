@@ -152,6 +152,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::EventKind;
 
     #[test]
     fn the_templates_are_right() {
@@ -165,7 +166,7 @@ mod tests {
         let mut display = Display::new(false, false, false);
         for number in 1..=30 {
             let data = json!({ "line": format!("line {number}") });
-            display.see(&Seen { id: number, kind: "log".into(), data });
+            display.see(&Seen { id: number, kind: EventKind::Log, data });
         }
         let words = display.last_words();
         assert_eq!(words.len(), LAST_WORDS);

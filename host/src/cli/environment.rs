@@ -16,11 +16,11 @@ pub enum EnvironmentError {
     Line { path: String, line: usize, problem: LineProblem },
     #[error("--env takes NAME=value, and {0:?} has no `=`; to take it from here, write --env-from {0}")]
     NoValue(String),
-    #[error("--env has the name {0:?}; a name is letters, digits and `_`, and begins with no digit")]
+    #[error("--env has the name {0:?}; a name is letters, digits and `_`, and does not begin with a digit")]
     Name(String),
     #[error("--env-from {0}: there is no such variable here; set and export it first")]
     NotSet(String),
-    #[error("--env-from {0}: its value is no UTF-8, which a deployment cannot carry")]
+    #[error("--env-from {0}: its value is not UTF-8, which a deployment cannot carry")]
     NotText(String),
 }
 
@@ -29,13 +29,15 @@ pub enum LineProblem {
     #[error("there is no `=`; write NAME=value, or begin a comment with `#`")]
     NoValue,
     /// The text is not shown: it may be a line of an unquoted secret.
-    #[error("before `=` stands no name; a name is letters, digits and `_`, and begins with no digit")]
+    #[error(
+        "there is no name before `=`; a name is letters, digits and `_`, and does not begin with a digit"
+    )]
     Name,
     #[error("{name} was set in line {first} already; remove one of the two")]
     Repeated { name: String, first: usize },
     #[error("{name}: the quote that begins here is not closed")]
     Unclosed { name: String },
-    #[error("{name}: after the closing quote stands more; quote the whole value")]
+    #[error("{name}: there is more after the closing quote; quote the whole value")]
     Trailing { name: String },
 }
 

@@ -14,7 +14,7 @@ use super::display::Display;
 use super::output::line;
 use super::show::{self, Seen};
 use crate::http::types::Job;
-use crate::model::JobStatus;
+use crate::model::{EventKind, JobStatus};
 
 /// How long a server may be away.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -117,7 +117,9 @@ fn read(response: Response) -> impl Stream<Item = Seen> {
         let event = event.ok()?;
         let id = event.id.parse().ok()?;
         let data = serde_json::from_str(&event.data).ok()?;
-        Some(Seen { id, kind: event.event, data })
+        // A newer deployer may tell of more than this one knows.
+        let kind = EventKind::from_name(&event.event)?;
+        Some(Seen { id, kind, data })
     })
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::http::types::{Job, JobPhase};
-use crate::model::{Failure, JobStatus, PhaseStatus};
+use crate::model::{EventKind, Failure, JobStatus, PhaseStatus};
 
 /// How many of a failed instance's log lines are shown; the job has up to a hundred.
 const LAST_WORDS: usize = 20;
@@ -15,8 +15,7 @@ const LAST_WORDS: usize = 20;
 pub struct Seen {
     /// Counts from 1 within the job.
     pub id: u64,
-    /// `job`, `phase`, `progress` or `log`.
-    pub kind: String,
+    pub kind: EventKind,
     pub data: Value,
 }
 
@@ -31,7 +30,7 @@ pub struct Amount {
 
 /// A phase that ended.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ended {
+pub struct PhaseEnd {
     pub name: String,
     pub status: PhaseStatus,
     pub seconds: Option<f64>,
@@ -46,17 +45,19 @@ impl Seen {
 
     /// Whether this is the last change of a job.
     pub fn ends_the_job(&self) -> bool {
-        self.kind == "job" && matches!(self.text("status"), Some("completed" | "failed" | "cancelled"))
+        self.kind == EventKind::Job
+            && matches!(self.text("status"), Some("completed" | "failed" | "cancelled"))
     }
 
     /// The name of the phase that begins with this.
     pub fn begun(&self) -> Option<&str> {
-        if self.kind == "phase" && self.text("status") == Some("running") { self.text("phase") } else { None }
+        let begins = self.kind == EventKind::Phase && self.text("status") == Some("running");
+        if begins { self.text("phase") } else { None }
     }
 
     /// The phase that ended with this.
-    pub fn ended(&self) -> Option<Ended> {
-        if self.kind != "phase" {
+    pub fn ended(&self) -> Option<PhaseEnd> {
+        if self.kind != EventKind::Phase {
             return None;
         }
         let status = PhaseStatus::from_name(self.text("status")?)?;
@@ -69,7 +70,7 @@ impl Seen {
     }
 
     pub fn amount(&self) -> Option<Amount> {
-        if self.kind != "progress" {
+        if self.kind != EventKind::Progress {
             return None;
         }
         let number = |name| self.data.get(name).and_then(Value::as_u64);
@@ -83,7 +84,7 @@ impl Seen {
 
     /// A log's line, with where it is from: `Build: Step 3/7`.
     pub fn log(&self) -> Option<String> {
-        if self.kind != "log" {
+        if self.kind != EventKind::Log {
             return None;
         }
         let message = plain(self.text("line")?.trim_end());
@@ -101,25 +102,25 @@ impl Seen {
 
     /// A line of a job's log, with its time of day in UTC. Progress has none.
     pub fn dated(&self) -> Option<String> {
-        let text = match self.kind.as_str() {
-            "log" => self.log()?,
-            "phase" => match (self.ended(), self.begun()) {
+        let text = match self.kind {
+            EventKind::Log => self.log()?,
+            EventKind::Phase => match (self.ended(), self.begun()) {
                 (Some(ended), _) => ended.line(),
                 (None, Some(name)) => format!("{name}: running"),
                 (None, None) => return None,
             },
-            "job" => match (self.text("status")?, self.text("error")) {
+            EventKind::Job => match (self.text("status")?, self.text("error")) {
                 (status, Some(error)) => format!("{status}: {error}"),
                 (status, None) => status.to_owned(),
             },
-            _ => return None,
+            EventKind::Progress => return None,
         };
         let time = self.text("at").and_then(|at| at.get(11..19)).unwrap_or("        ");
         Some(format!("{time} {text}"))
     }
 }
 
-impl Ended {
+impl PhaseEnd {
     /// `Transfer: success in 1.2 s (20 of 5,000 files sent)`
     pub fn line(&self) -> String {
         let time = self.seconds.map(|seconds| format!(" in {}", duration(seconds))).unwrap_or_default();
@@ -261,7 +262,7 @@ fn ended(
     seconds: Option<f64>,
     details: Option<&Value>,
     error: Option<&str>,
-) -> Option<Ended> {
+) -> Option<PhaseEnd> {
     let reason = || details?.get("reason")?.as_str();
     let note = match status {
         PhaseStatus::Pending | PhaseStatus::Running => return None,
@@ -269,7 +270,7 @@ fn ended(
         PhaseStatus::Failed => error.map(in_short).unwrap_or_default().to_owned(),
         PhaseStatus::Success => details.map(achieved).unwrap_or_default(),
     };
-    Some(Ended { name: plain(name), status, seconds, note: plain(&note) })
+    Some(PhaseEnd { name: plain(name), status, seconds, note: plain(&note) })
 }
 
 /// What happened, without what to do next: cut, that would be half an instruction. The whole error stands at the

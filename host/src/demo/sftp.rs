@@ -1,7 +1,6 @@
 //! The `sftp` subsystem of the demo's SSH server: packets in, packets out, in order.
 //!
-//! Owns the framing and the errors' translation to status codes; what each request does is in
-//! `requests`. Version 3, with the extensions that OpenSSH's server has and a deployer uses. Names are
+//! Owns the framing; what each request does is in `requests`, and what an error's status code is in `error`. Version 3, with the extensions that OpenSSH's server has and a deployer uses. Names are
 //! UTF-8, which OpenSSH does not demand.
 
 use std::io;
@@ -10,16 +9,14 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use russh::Channel;
 use russh::server::Msg;
-use russh_sftp::protocol::{Packet, StatusCode};
-use rustix::io::Errno;
+use russh_sftp::protocol::Packet;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-use requests::Requests;
+use error::RequestError;
+use requests::{LONGEST_PACKET, Requests};
 
+mod error;
 mod requests;
-
-/// The longest packet, as OpenSSH has it. Also told to the client by `limits@openssh.com`.
-const LONGEST_PACKET: u32 = 256 * 1024;
 
 /// Serves the channel until the client ends it. Paths are the machine's; relative ones start at `home`.
 pub async fn run(channel: Channel<Msg>, home: PathBuf) {
@@ -32,40 +29,6 @@ pub async fn run(channel: Channel<Msg>, home: PathBuf) {
     let _ = to_client.exit_status(u32::from(served.is_err())).await;
     let _ = to_client.eof().await;
     let _ = to_client.close().await;
-}
-
-/// Why a request was not done.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error(transparent)]
-    File(#[from] io::Error),
-    #[error("end of file")]
-    End,
-    #[error("no such handle: it was closed, or this server never gave it")]
-    Handle,
-    #[error("not a request that this server understands: {0}")]
-    Malformed(String),
-    #[error("{0} is not supported by this server")]
-    Unsupported(String),
-}
-
-impl Refusal {
-    /// As OpenSSH's server translates them.
-    fn code(&self) -> StatusCode {
-        match self {
-            Refusal::File(error) => match Errno::from_io_error(error) {
-                Some(Errno::NOENT | Errno::NOTDIR | Errno::BADF | Errno::LOOP) => StatusCode::NoSuchFile,
-                Some(Errno::PERM | Errno::ACCESS | Errno::FAULT) => StatusCode::PermissionDenied,
-                Some(Errno::NAMETOOLONG | Errno::INVAL) => StatusCode::BadMessage,
-                Some(Errno::NOSYS) => StatusCode::OpUnsupported,
-                Some(_) | None => StatusCode::Failure,
-            },
-            Refusal::End => StatusCode::Eof,
-            Refusal::Handle => StatusCode::Failure,
-            Refusal::Malformed(_) => StatusCode::BadMessage,
-            Refusal::Unsupported(_) => StatusCode::OpUnsupported,
-        }
-    }
 }
 
 async fn serve(
@@ -106,7 +69,7 @@ fn answer(mut body: Bytes, requests: &mut Requests) -> Packet {
     let id = body.get(1..5).and_then(|id| id.try_into().ok()).map_or(0, u32::from_be_bytes);
     let answered = match Packet::try_from(&mut body) {
         Ok(request) => requests.answer(request),
-        Err(error) => Err(Refusal::Malformed(error.to_string())),
+        Err(error) => Err(RequestError::Malformed(error.to_string())),
     };
-    answered.unwrap_or_else(|refusal| Packet::status(id, refusal.code(), &refusal.to_string(), "en"))
+    answered.unwrap_or_else(|error| Packet::status(id, error.code(), &error.to_string(), "en"))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::json;
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::extract::{Body, Parameters, Segment};
 use super::problem::Problem;
 use super::types::{Accepted, Job, Release};
-use super::{App, query, validate};
+use super::{App, page, query, validate};
 use crate::job::{CurrentJob, Refusal};
 use crate::model::{Actor, CallRecord, JobRecord, JobState};
 
@@ -23,7 +23,7 @@ pub async fn submit(
 ) -> Result<Response, Problem> {
     let request = match validate::deploy_request(&body) {
         Ok(request) => request,
-        Err(misfit) => return Err(whole(&app, *misfit).await),
+        Err(invalid) => return Err(whole(&app, *invalid).await),
     };
     let job = app.deployments.submit(request, idempotency_key(&headers)?, actor).await?;
     Ok((StatusCode::ACCEPTED, location(&job), Json(Accepted::of(&job))).into_response())
@@ -73,18 +73,10 @@ pub async fn history(
     Parameters(query): Parameters,
 ) -> Result<Response, Problem> {
     let (limit, before) = query::page(&query)?;
-    // One more than asked for tells whether there is a next page.
-    let jobs = app.deployments.history(&service, before.as_deref(), limit + 1).await?;
-    let mut jobs = jobs.ok_or_else(|| Problem::no_such_service(&service))?;
-    let limit_length = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = jobs.len() > limit_length;
-    jobs.truncate(limit_length);
-    let next = jobs.last().filter(|_| has_more).and_then(|last| next_page(&service, limit, &last.id));
-    let body = Json(jobs.into_iter().map(Job::of_record).collect::<Vec<_>>());
-    Ok(match next {
-        Some(link) => ([(header::LINK, link)], body).into_response(),
-        None => body.into_response(),
-    })
+    let jobs = app.deployments.history(&service, before.as_deref(), page::rows(limit)).await?;
+    let jobs = jobs.ok_or_else(|| Problem::no_such_service(&service))?;
+    let link = |last: &JobRecord| Some(format!("/deploy/history/{service}?limit={limit}&before={}", last.id));
+    Ok(page::page(jobs, limit, link, Job::of_record))
 }
 
 pub async fn calls(
@@ -110,12 +102,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// All that is wrong with a request, not only its shape.
-async fn whole(app: &App, misfit: validate::Misfit) -> Problem {
-    let mut errors = misfit.problem.errors.clone();
+async fn whole(app: &App, invalid: validate::InvalidRequest) -> Problem {
+    let mut errors = invalid.problem.errors.clone();
     if errors.is_empty() {
-        return misfit.problem;
+        return invalid.problem;
     }
-    errors.extend(app.deployments.problems(&misfit.known).await);
+    errors.extend(app.deployments.problems(&invalid.known).await);
     Problem::invalid(errors)
 }
 
@@ -141,10 +133,4 @@ fn rollback_problem(job: JobRecord) -> Problem {
 
 fn location(job: &JobRecord) -> [(header::HeaderName, String); 1] {
     [(header::LOCATION, format!("/deploy/{}", job.id))]
-}
-
-/// None where the name cannot stand in a link; such a service cannot have been deployed.
-fn next_page(service: &str, limit: u32, last: &str) -> Option<HeaderValue> {
-    let link = format!("</deploy/history/{service}?limit={limit}&before={last}>; rel=\"next\"");
-    HeaderValue::from_str(&link).ok()
 }

@@ -4,31 +4,26 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::App;
 use super::extract::Parameters;
 use super::problem::Problem;
-use super::query::{self, AuditPage};
 use super::types::AuditVerification;
+use super::{page, query};
+use crate::journal::AuditEntry;
 
 pub async fn page(State(app): State<Arc<App>>, Parameters(query): Parameters) -> Result<Response, Problem> {
-    let page = query::audit_page(&query)?;
-    let service = page.service.as_deref();
-    // One more than asked for tells whether there is a next page.
-    let entries = app.deployments.audit(service, page.before, page.limit + 1).await?;
-    let mut entries = entries.ok_or_else(|| Problem::no_such_service(service.unwrap_or_default()))?;
-    let length = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let has_more = entries.len() > length;
-    entries.truncate(length);
-    let last = entries.last().filter(|_| has_more).and_then(|last| last.record.get("seq")?.as_u64());
-    let next = last.and_then(|last| next_page(&page, last));
-    let body = Json(entries);
-    Ok(match next {
-        Some(link) => ([(header::LINK, link)], body).into_response(),
-        None => body.into_response(),
-    })
+    let query = query::audit_page(&query)?;
+    let service = query.service.as_deref();
+    let entries = app.deployments.audit(service, query.before, page::rows(query.limit)).await?;
+    let entries = entries.ok_or_else(|| Problem::no_such_service(service.unwrap_or_default()))?;
+    let link = |last: &AuditEntry| {
+        let last = last.record.get("seq")?.as_u64()?;
+        let service = service.map(|service| format!("&service={service}")).unwrap_or_default();
+        Some(format!("/audit?limit={}&before={last}{service}", query.limit))
+    };
+    Ok(page::page(entries, query.limit, link, |entry| entry))
 }
 
 /// 200 for a broken audit, too: the question was answered.
@@ -38,11 +33,4 @@ pub async fn verify(
 ) -> Result<Json<AuditVerification>, Problem> {
     let known = query::audit_head(&query)?;
     Ok(Json(AuditVerification::of(app.deployments.verify_audit(known).await?)))
-}
-
-/// None where the service's name cannot stand in a link; such a service cannot have been deployed.
-fn next_page(page: &AuditPage, last: u64) -> Option<HeaderValue> {
-    let service = page.service.as_ref().map(|service| format!("&service={service}")).unwrap_or_default();
-    let link = format!("</audit?limit={}&before={last}{service}>; rel=\"next\"", page.limit);
-    HeaderValue::from_str(&link).ok()
 }

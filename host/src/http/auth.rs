@@ -12,11 +12,11 @@ const SHORTEST: usize = 16;
 /// The tokens that are accepted, as digests.
 #[derive(Debug)]
 pub struct Tokens {
-    entries: Vec<Entry>,
+    entries: Vec<TokenEntry>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TokenEntry {
     name: String,
     digest: [u8; 32],
 }
@@ -27,7 +27,7 @@ pub enum TokenFileError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("the token file {path} can be read by others (mode {mode:04o}); run: chmod 600 {path}")]
     Open { path: PathBuf, mode: u32 },
-    #[error("the token file {path} holds no token; write one a line, as in `ci: $(openssl rand -hex 32)`")]
+    #[error("the token file {path} has no token; write one a line, as in `ci: $(openssl rand -hex 32)`")]
     Empty { path: PathBuf },
     #[error(
         "the token in line {line} of {path} is shorter than {SHORTEST} characters or has a blank in it; \
@@ -46,7 +46,7 @@ impl Tokens {
     pub fn load(path: &Path) -> Result<Tokens, TokenFileError> {
         let entries = read(path)?
             .into_iter()
-            .map(|line| Entry { name: line.name, digest: digest(&line.token) })
+            .map(|line| TokenEntry { name: line.name, digest: digest(&line.token) })
             .collect();
         Ok(Tokens { entries })
     }
@@ -158,8 +158,8 @@ mod tests {
             assert!(error.contains(expect), "{text:?}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         };
-        check("", "holds no token");
-        check("# only a comment\n\n", "holds no token");
+        check("", "has no token");
+        check("# only a comment\n\n", "has no token");
         check("# one\nci: hunter2\n", "line 2");
         check("ci: hunter2 hunter2 hunter2\n", "line 1");
         check("ci: hunter2hunter2hunter2\nci: hunter2hunter2hunter3\n", "repeats the name \"ci\"");

@@ -9,8 +9,8 @@ use axum::{Extension, Json};
 use super::extract::Body;
 use super::problem::Problem;
 use super::types::{
-    BODY_LIMIT, Capabilities, Dependencies, Dependency, HISTORY_LIMIT, Health, HealthDetails, Limits,
-    MessageReceived, Server, State as ServiceState, VALUE_LIMIT,
+    BODY_LIMIT, Capabilities, Dependencies, Dependency, HISTORY_LIMIT, Health, HealthDetails,
+    MessageReceived, Server, ServerLimits, State as ServiceState, VALUE_LIMIT,
 };
 use super::{App, validate};
 use crate::job::{Health as Condition, Trouble};
@@ -47,7 +47,7 @@ pub async fn capabilities(State(app): State<Arc<App>>) -> Json<Capabilities> {
         ],
         plugins: known.plugins,
         refused_plugins: known.refused,
-        limits: Limits {
+        limits: ServerLimits {
             jobs: known.limits,
             request_bytes: BODY_LIMIT,
             environment_value_bytes: VALUE_LIMIT,

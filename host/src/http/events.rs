@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::extract::{Parameters, Segment};
 use super::problem::Problem;
-use super::streams::Place;
+use super::streams::OpenStream;
 use super::{App, query};
 use crate::job::FieldProblem;
 use crate::journal::time_text;
@@ -49,7 +49,7 @@ pub async fn stream(
         )]));
     }
     let place = app.streams.open(caller(&app, &actor))?;
-    let mut tail = Tail { app, id, after, changes, page: VecDeque::new(), over, follow, _place: place };
+    let mut tail = Tail { app, id, after, changes, page: VecDeque::new(), over, follow, _open: place };
     tail.read().await?;
     if tail.over && tail.page.is_empty() && after > 0 {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -72,7 +72,7 @@ struct Tail {
     over: bool,
     /// Wait for events that are not there yet.
     follow: bool,
-    _place: Place,
+    _open: OpenStream,
 }
 
 /// Whose streams are counted together: those of a token, or of an address.

@@ -48,7 +48,7 @@ impl Problem {
         Problem::new(
             StatusCode::BAD_REQUEST,
             "invalid-json",
-            format!("the body is no JSON object: {reason}"),
+            format!("the body is not a JSON object: {reason}"),
             "send a JSON object with `Content-Type: application/json`",
         )
     }
@@ -170,7 +170,7 @@ impl From<Refusal> for Problem {
                     StatusCode::SERVICE_UNAVAILABLE,
                     "journal-unavailable",
                     error.to_string(),
-                    "nothing was started: free space on the disk of the deployer's data folder, and ask again; \
+                    "nothing was done: free space on the disk of the deployer's data folder, and ask again; \
                      jobs that run go on by themselves as soon as the journal can record",
                 )
             }
@@ -180,7 +180,7 @@ impl From<Refusal> for Problem {
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "journal-failed",
                     error.to_string(),
-                    "nothing was started; the server's log has more",
+                    "nothing was done; the server's log has more",
                 )
             }
         }

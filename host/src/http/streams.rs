@@ -15,7 +15,7 @@ pub struct Streams {
 }
 
 /// One stream, until it is dropped.
-pub struct Place {
+pub struct OpenStream {
     open: Arc<Mutex<HashMap<String, usize>>>,
     caller: String,
 }
@@ -27,22 +27,22 @@ impl Streams {
 
     /// # Errors
     /// When the caller has as many as one may, or all callers together have.
-    pub fn open(&self, caller: String) -> Result<Place, Problem> {
+    pub fn open(&self, caller: String) -> Result<OpenStream, Problem> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let own = open.get(&caller).copied().unwrap_or_default();
         if own >= self.most_of_caller {
-            return Err(too_many(format!("{own} streams of events are open for you, and no more may be")));
+            return Err(too_many(format!("{own} streams of events are open for you, which is the most")));
         }
         let all: usize = open.values().sum();
         if all >= self.most {
-            return Err(too_many(format!("{all} streams of events are open, and no more may be")));
+            return Err(too_many(format!("{all} streams of events are open, which is the most")));
         }
         open.insert(caller.clone(), own + 1);
-        Ok(Place { open: self.open.clone(), caller })
+        Ok(OpenStream { open: self.open.clone(), caller })
     }
 }
 
-impl Drop for Place {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = open.get_mut(&self.caller) {

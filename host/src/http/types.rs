@@ -15,8 +15,8 @@ use crate::model::{
 };
 
 pub use ecosystem::{
-    Capabilities, Dependencies, Dependency, Health, HealthDetails, Limits, Message, MessageKind,
-    MessageReceived, Server, State,
+    Capabilities, Dependencies, Dependency, Health, HealthDetails, Message, MessageKind, MessageReceived,
+    Server, ServerLimits, State,
 };
 
 /// The largest body that is read.

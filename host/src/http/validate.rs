@@ -19,8 +19,9 @@ const PATH_LIMIT: usize = 4096;
 ///
 /// # Errors
 /// A problem that names every wrong field, and the fields that are right.
-pub fn deploy_request(body: &[u8]) -> Result<DeployRequest, Box<Misfit>> {
-    let mut fields = Fields::of(body).map_err(|problem| Misfit { problem, known: Known::default() })?;
+pub fn deploy_request(body: &[u8]) -> Result<DeployRequest, Box<InvalidRequest>> {
+    let mut fields =
+        Fields::of(body).map_err(|problem| InvalidRequest { problem, known: Known::default() })?;
     let service_path = fields.service_path();
     let service_name = fields.service_name();
     let service_port = fields.service_port();
@@ -46,14 +47,14 @@ pub fn deploy_request(body: &[u8]) -> Result<DeployRequest, Box<Misfit>> {
             let right = |field: &str| !fields.problems.iter().any(|problem| problem.field == field);
             let deployment_method = right("deployment_method").then_some(deployment_method);
             let known = Known { service_path, service_name, deployment_method };
-            Err(Box::new(Misfit { problem: Problem::invalid(fields.problems), known }))
+            Err(Box::new(InvalidRequest { problem: Problem::invalid(fields.problems), known }))
         }
     }
 }
 
 /// A request that is wrong.
 #[derive(Debug)]
-pub struct Misfit {
+pub struct InvalidRequest {
     pub problem: Problem,
     pub known: Known,
 }
@@ -298,7 +299,7 @@ impl Fields {
 /// A variable's value, or what is wrong with it.
 pub fn variable(name: &str, value: Value) -> Result<String, String> {
     if !is_variable_name(name) {
-        return Err("the name must be letters, digits and `_`, and begin with no digit".to_owned());
+        return Err("the name must be letters, digits and `_`, and not begin with a digit".to_owned());
     }
     match value {
         Value::String(text) if text.contains('\0') => Err("must not have a NUL character in it".to_owned()),

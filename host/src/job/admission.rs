@@ -7,23 +7,23 @@ use super::host::Host;
 use super::recorder;
 use crate::capability::Level;
 use crate::model::{JobRecord, JobState, Phase};
-use crate::ssh::{Asked, Place};
+use crate::ssh::{Slot, SlotRequest};
 
 /// Waits for the job's place. None when the job was cancelled before it began: it needs none then.
-pub(super) async fn place(host: &Host, job: &JobRecord, cancel: &CancellationToken) -> Option<Place> {
+pub(super) async fn place(host: &Host, job: &JobRecord, cancel: &CancellationToken) -> Option<Slot> {
     // A job that an earlier process began comes before those that nobody has begun, and has to come to an
     // end on the target, cancelled or not.
     let fresh = job.state == JobState::Pending;
     let waiting = async {
-        match host.ssh.ask_for_place((fresh, job.id.clone())).await {
-            Asked::Now(place) => place,
-            Asked::Later(waiting) => {
+        match host.ssh.request_slot((fresh, job.id.clone())).await {
+            SlotRequest::Granted(place) => place,
+            SlotRequest::Queued(waiting) => {
                 let line = line(waiting.workers());
                 let phase = job.state.phase().unwrap_or(Phase::Validation);
                 if let Err(error) = recorder::say(&*host.journal, &job.id, phase, Level::Info, &line).await {
                     tracing::warn!(job = %job.id, %error, "could not log that a job waits");
                 }
-                waiting.place().await
+                waiting.slot().await
             }
         }
     };

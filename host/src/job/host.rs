@@ -10,7 +10,7 @@ use crate::journal::Journal;
 use crate::model::RemoteProcess;
 use crate::plugin::{Catalog, Runtime};
 use crate::secret::Cipher;
-use crate::ssh::{Ended, Ssh, Target};
+use crate::ssh::{KillOutcome, Ssh, Target};
 
 /// What every job works with.
 pub struct Host {
@@ -49,8 +49,8 @@ impl Host {
     /// Ends a process group that a command of an earlier run left on the target, if it still is that one.
     pub(super) async fn end_leftover(&self, process: &RemoteProcess) -> Result<(), String> {
         match self.ssh.kill_group(process).await {
-            Ok(Ended::Gone | Ended::Terminated | Ended::Killed) => Ok(()),
-            Ok(Ended::Unknown(reason)) => Err(reason),
+            Ok(KillOutcome::Gone | KillOutcome::Terminated | KillOutcome::Killed) => Ok(()),
+            Ok(KillOutcome::Unknown(reason)) => Err(reason),
             Err(error) => Err(error.to_string()),
         }
     }

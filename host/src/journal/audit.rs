@@ -52,7 +52,7 @@ pub enum AuditAction {
         aftermath: Option<String>,
         /// The fingerprint of the target's key; none when the job never had the target to work on.
         host_key: Option<String>,
-        /// The plugins that had a turn, in the order of their names. One that was replaced meanwhile is there
+        /// The plugins that were called, in the order of their names. One that was replaced meanwhile is there
         /// twice.
         plugins: Vec<UsedPlugin>,
     },
@@ -218,7 +218,7 @@ impl std::fmt::Display for AuditBreak {
         match self.reason {
             BreakReason::Changed => write!(f, "record {seq} is not as it was written"),
             BreakReason::Missing => write!(f, "record {seq} is missing"),
-            BreakReason::OutOfOrder => write!(f, "another record stands in the place of record {seq}"),
+            BreakReason::OutOfOrder => write!(f, "another record is in the place of record {seq}"),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod check;
+mod columns;
 mod events;
 mod jobs;
 mod registrations;
@@ -17,16 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqlitePool};
 use tokio::sync::watch;
 
-use super::{AuditEntry, AuditHead, AuditVerdict, Journal, JournalError, Observer};
+use super::{Audit, AuditEntry, AuditHead, AuditVerdict, JobLog, Journal, JournalError, Observer, Releases};
 use crate::model::{
     Actor, CallRecord, CallStart, Event, Failure, JobRecord, NewEvent, NewJob, PhaseUpdate, Registration,
     ReleaseRecord, RemoteProcess, Retention, StepRecord, StepStart, Submitted, Unregistered,
@@ -111,7 +109,7 @@ impl Sqlite {
 }
 
 #[async_trait]
-impl Journal for Sqlite {
+impl JobLog for Sqlite {
     async fn submit(&self, job: &NewJob) -> Result<Submitted, JournalError> {
         self.record("a new job", jobs::submit(&self.writer, job)).await
     }
@@ -233,6 +231,13 @@ impl Journal for Sqlite {
         self.appended.subscribe()
     }
 
+    async fn encrypted_environment(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError> {
+        jobs::encrypted_environment(&self.readers, job).await
+    }
+}
+
+#[async_trait]
+impl Releases for Sqlite {
     async fn put_release(&self, release: &ReleaseRecord) -> Result<(), JournalError> {
         self.record("a release", releases::put(&self.writer, release)).await
     }
@@ -257,10 +262,6 @@ impl Journal for Sqlite {
         releases::on_target(&self.readers, target).await
     }
 
-    async fn encrypted_environment(&self, job: &str) -> Result<Option<Vec<u8>>, JournalError> {
-        jobs::encrypted_environment(&self.readers, job).await
-    }
-
     async fn unregistered(&self, target: &str) -> Result<Vec<Unregistered>, JournalError> {
         registrations::unregistered(&self.readers, target).await
     }
@@ -269,6 +270,17 @@ impl Journal for Sqlite {
         self.record("a registration", registrations::set_registration(&self.writer, job, registration)).await
     }
 
+    async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError> {
+        releases::droplet_id(&self.readers, service).await
+    }
+
+    async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError> {
+        self.record("the droplet's id", releases::set_droplet_id(&self.writer, service, id)).await
+    }
+}
+
+#[async_trait]
+impl Audit for Sqlite {
     async fn audit(
         &self,
         service: Option<&str>,
@@ -281,15 +293,10 @@ impl Journal for Sqlite {
     async fn verify_audit(&self, known: Option<AuditHead>) -> Result<AuditVerdict, JournalError> {
         audit::verify(&self.readers, known).await
     }
+}
 
-    async fn droplet_id(&self, service: &str) -> Result<Option<u64>, JournalError> {
-        releases::droplet_id(&self.readers, service).await
-    }
-
-    async fn set_droplet_id(&self, service: &str, id: u64) -> Result<(), JournalError> {
-        self.record("the droplet's id", releases::set_droplet_id(&self.writer, service, id)).await
-    }
-
+#[async_trait]
+impl Journal for Sqlite {
     async fn check(&self) -> Result<(), JournalError> {
         // Nobody goes on by it: not one of the records that are counted.
         self.check.check(&self.writer).await
@@ -328,48 +335,4 @@ impl Sqlite {
     fn announce(&self) {
         self.appended.send_modify(|count| *count += 1);
     }
-}
-
-/// Maps a failed read or write to the journal's error.
-fn reading(what: &'static str) -> impl Fn(sqlx::Error) -> JournalError {
-    move |source| JournalError::Read { what, source }
-}
-
-fn writing(what: &'static str) -> impl Fn(sqlx::Error) -> JournalError {
-    move |source| JournalError::Write { what, source }
-}
-
-fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<String, JournalError> {
-    serde_json::to_string(value).map_err(|source| JournalError::Decode { what, source })
-}
-
-fn encode_option<T: Serialize>(
-    what: &'static str,
-    value: &Option<T>,
-) -> Result<Option<String>, JournalError> {
-    value.as_ref().map(|value| encode(what, value)).transpose()
-}
-
-fn decode<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, JournalError> {
-    serde_json::from_str(text).map_err(|source| JournalError::Decode { what, source })
-}
-
-fn decode_option<T: DeserializeOwned>(
-    what: &'static str,
-    text: Option<String>,
-) -> Result<Option<T>, JournalError> {
-    text.map(|text| decode(what, &text)).transpose()
-}
-
-/// A word of the database's own, such as a status: read like the JSON string that it is.
-fn word<T: DeserializeOwned>(what: &'static str, text: String) -> Result<T, JournalError> {
-    serde_json::from_value(Value::String(text)).map_err(|source| JournalError::Decode { what, source })
-}
-
-fn time(what: &'static str, text: String) -> Result<Timestamp, JournalError> {
-    word(what, text)
-}
-
-fn time_option(what: &'static str, text: Option<String>) -> Result<Option<Timestamp>, JournalError> {
-    text.map(|text| time(what, text)).transpose()
 }

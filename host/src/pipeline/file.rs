@@ -22,7 +22,7 @@ pub struct PipelineFile {
     pub grants: BTreeMap<String, Vec<Spanned<String>>>,
     pub settings: BTreeMap<String, Value>,
     pub timeouts: Timeouts,
-    pub limits: BTreeMap<String, Limits>,
+    pub limits: BTreeMap<String, StepLimits>,
     pub retention: Retention,
     pub environment: Environment,
     #[serde(skip)]
@@ -34,18 +34,18 @@ pub struct PipelineFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Phases {
-    validation: Option<Vec<Spanned<Entry>>>,
-    transfer: Option<Vec<Spanned<Entry>>>,
-    build: Option<Vec<Spanned<Entry>>>,
-    start: Option<Vec<Spanned<Entry>>>,
-    verify: Option<Vec<Spanned<Entry>>>,
-    register: Option<Vec<Spanned<Entry>>>,
+    validation: Option<Vec<Spanned<StepEntry>>>,
+    transfer: Option<Vec<Spanned<StepEntry>>>,
+    build: Option<Vec<Spanned<StepEntry>>>,
+    start: Option<Vec<Spanned<StepEntry>>>,
+    verify: Option<Vec<Spanned<StepEntry>>>,
+    register: Option<Vec<Spanned<StepEntry>>>,
 }
 
 /// A step: a plugin's name, or a table with settings of this step's own.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
-pub enum Entry {
+pub enum StepEntry {
     Name(String),
     Table(StepTable),
 }
@@ -74,7 +74,7 @@ pub struct Timeouts {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub struct StepLimits {
     /// The plugin's memory, in MiB.
     pub memory_mib: Option<u32>,
 }
@@ -117,7 +117,7 @@ impl TryFrom<String> for Span {
             .and_then(|duration| Duration::try_from(duration).ok())
             .filter(|duration| !duration.is_zero())
             .map(Span)
-            .ok_or_else(|| format!("`{text}` is no length of time; write it like `90s`, `10m` or `1h30m`"))
+            .ok_or_else(|| format!("`{text}` is not a length of time; write it like `90s`, `10m` or `1h30m`"))
     }
 }
 
@@ -127,7 +127,7 @@ impl TryFrom<i64> for Days {
     fn try_from(number: i64) -> Result<Self, String> {
         u32::try_from(number)
             .map(Days)
-            .map_err(|_| format!("`{number}` is no number of days; write it like `7`, or `0` for none"))
+            .map_err(|_| format!("`{number}` is not a number of days; write it like `7`, or `0` for none"))
     }
 }
 
@@ -150,7 +150,7 @@ impl TryFrom<String> for Size {
     fn try_from(text: String) -> Result<Self, String> {
         size(&text)
             .map(Size)
-            .ok_or_else(|| format!("`{text}` is no size; write it like `500MB`, `2GB` or `1.5GiB`"))
+            .ok_or_else(|| format!("`{text}` is not a size; write it like `500MB`, `2GB` or `1.5GiB`"))
     }
 }
 
@@ -178,7 +178,7 @@ pub fn parse(path: &Path, text: String) -> Result<PipelineFile, Problem> {
 }
 
 impl PipelineFile {
-    pub fn steps(&self, phase: Phase) -> Option<&Vec<Spanned<Entry>>> {
+    pub fn steps(&self, phase: Phase) -> Option<&Vec<Spanned<StepEntry>>> {
         let phases = &self.phases;
         match phase {
             Phase::Validation => phases.validation.as_ref(),
@@ -229,11 +229,11 @@ impl PipelineFile {
     }
 }
 
-impl Entry {
+impl StepEntry {
     pub fn plugin(&self) -> &str {
         match self {
-            Entry::Name(name) => name,
-            Entry::Table(table) => &table.plugin,
+            StepEntry::Name(name) => name,
+            StepEntry::Table(table) => &table.plugin,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From the files to a plan: which plugin has which turn, with which settings, grants and limits.
+//! From the files to a plan: which plugin is called in which phase, with which settings, grants and limits.
 
 use crate::model::{Keep, Plan, PlannedStep};
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use toml::Spanned;
 
-use super::file::{self, Entry, PipelineFile};
+use super::file::{self, PipelineFile, StepEntry};
 use super::problem::{PipelineError, Problem};
 use crate::model::{Grant, PathGrant, Phase};
 use crate::plugin::SettingProblem;
@@ -111,7 +111,7 @@ pub(super) fn plan(
             problems.extend(wrong_count(file, phase, count));
         }
     }
-    // A method has a turn in several phases: what is wrong with its settings is said once.
+    // A method is called in several phases: what is wrong with its settings is said once.
     let mut said = BTreeSet::new();
     problems.retain(|problem| said.insert(problem.to_string()));
     if problems.is_empty() {
@@ -158,10 +158,17 @@ struct Layers<'a> {
     method: &'a str,
 }
 
+impl Layers<'_> {
+    /// The file whose `[grants]` has a plugin's line: where another grant of it goes.
+    fn granting(&self, plugin: &str) -> &PipelineFile {
+        if self.own.grants.contains_key(plugin) { self.own } else { self.base }
+    }
+}
+
 fn step(
     layers: &Layers<'_>,
     phase: Phase,
-    entry: &Spanned<Entry>,
+    entry: &Spanned<StepEntry>,
     timeout: Duration,
     plugins: &impl Available,
 ) -> Result<Option<PlannedStep>, Vec<Problem>> {
@@ -199,7 +206,7 @@ fn step(
         }
     }
     let mut step_timeout = timeout;
-    if let Entry::Table(table) = entry.get_ref() {
+    if let StepEntry::Table(table) = entry.get_ref() {
         if let Some(value) = &table.settings {
             overlay(&mut settings, value);
         }
@@ -230,7 +237,7 @@ fn step(
         paths,
         timeout: step_timeout,
         memory_mib: limit(layers.own).or_else(|| limit(layers.base)).unwrap_or(MEMORY_MIB),
-        pipeline: layers.base.name.clone(),
+        pipeline: layers.granting(plugin).name.clone(),
     }))
 }
 
@@ -275,7 +282,7 @@ fn grants(
 fn setting_problem(
     layers: &Layers<'_>,
     plugin: &str,
-    entry: &Spanned<Entry>,
+    entry: &Spanned<StepEntry>,
     problem: &SettingProblem,
 ) -> Problem {
     let mut keys = vec!["settings", plugin];

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Serialize;
 use thiserror::Error;
 
-/// One thing to mend in a pipeline file.
+/// One thing to fix in a pipeline file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     pub file: String,

@@ -38,7 +38,7 @@ impl Available for PluginIndex {
 
     fn check_settings(&self, plugin: &str, settings: &Value) -> Vec<SettingProblem> {
         let wrong = plugin == "docker" && settings["memory"].is_number();
-        let problem = SettingProblem { path: vec!["memory".into()], message: "a number is no text".into() };
+        let problem = SettingProblem { path: vec!["memory".into()], message: "a number is not text".into() };
         wrong.then_some(problem).into_iter().collect()
     }
 }
@@ -92,10 +92,10 @@ fn what_may_be_wrong_is_named_with_its_place() {
         "[grants]\nhealth = [\"target.write:srv\"]\n",
         &["shop.toml:2: \"target.write:srv\": the path has to begin"],
     );
-    check("[timeouts]\njob = \"soon\"\n", &["shop.toml:2: `soon` is no length of time"]);
+    check("[timeouts]\njob = \"soon\"\n", &["shop.toml:2: `soon` is not a length of time"]);
     check("[retention]\ndays = 0\nstorage = \"0B\"\n", &[]);
-    check("[retention]\ndays = -1\n", &["shop.toml:2: `-1` is no number of days; write it like `7`"]);
-    check("[retention]\nstorage = \"2\"\n", &["shop.toml:2: `2` is no size; write it like `500MB`"]);
+    check("[retention]\ndays = -1\n", &["shop.toml:2: `-1` is not a number of days; write it like `7`"]);
+    check("[retention]\nstorage = \"2\"\n", &["shop.toml:2: `2` is not a size; write it like `500MB`"]);
     check("[retention]\nweeks = 1\n", &["shop.toml:2: unknown field `weeks`, expected `days` or `storage`"]);
     check("[environment]\npublic = [\"PORT\", \"LOG_LEVEL\"]\n", &[]);
     check("[environment]\nsecret = []\n", &["shop.toml:2: unknown field `secret`, expected `public`"]);

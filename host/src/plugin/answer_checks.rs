@@ -5,9 +5,9 @@ use crate::contract::{
     Artifact, Deployment, Files, Finding, Instance, Outcome, Registration, Severity, Verdict,
 };
 
-type Claim = Result<(), String>;
+type Checked = Result<(), String>;
 
-pub(super) fn findings(_: &Deployment, findings: &Vec<Finding>) -> Claim {
+pub(super) fn findings(_: &Deployment, findings: &Vec<Finding>) -> Checked {
     for finding in findings {
         if finding.check.trim().is_empty() {
             return Err("a finding does not say what was checked".into());
@@ -19,10 +19,10 @@ pub(super) fn findings(_: &Deployment, findings: &Vec<Finding>) -> Claim {
     Ok(())
 }
 
-pub(super) fn files(deployment: &Deployment, files: &Files) -> Claim {
+pub(super) fn files(deployment: &Deployment, files: &Files) -> Checked {
     inside(&files.path, &deployment.layout.root, "the files")?;
     if files.digest.len() != 64 || !files.digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(format!("the files' digest {:?} is no SHA-256", files.digest));
+        return Err(format!("the files' digest {:?} is not a SHA-256", files.digest));
     }
     if files.sent_bytes > files.bytes || files.sent_count > files.count {
         return Err(format!(
@@ -33,16 +33,16 @@ pub(super) fn files(deployment: &Deployment, files: &Files) -> Claim {
     Ok(())
 }
 
-pub(super) fn artifact(_: &Deployment, artifact: &Artifact) -> Claim {
+pub(super) fn artifact(_: &Deployment, artifact: &Artifact) -> Checked {
     named(&artifact.kind, "the artifact's kind")?;
     named(&artifact.reference, "the artifact's reference")
 }
 
-pub(super) fn inspected(deployment: &Deployment, found: &Option<Artifact>) -> Claim {
+pub(super) fn inspected(deployment: &Deployment, found: &Option<Artifact>) -> Checked {
     found.as_ref().map_or(Ok(()), |found| artifact(deployment, found))
 }
 
-pub(super) fn instance(_: &Deployment, instance: &Instance) -> Claim {
+pub(super) fn instance(_: &Deployment, instance: &Instance) -> Checked {
     named(&instance.kind, "the instance's kind")?;
     named(&instance.name, "the instance's name")?;
     if instance.port == 0 {
@@ -52,7 +52,7 @@ pub(super) fn instance(_: &Deployment, instance: &Instance) -> Claim {
     program(&instance.log_tail, "the instance's `log-tail` command")
 }
 
-pub(super) fn restored(deployment: &Deployment, restored: &Option<Instance>) -> Claim {
+pub(super) fn restored(deployment: &Deployment, restored: &Option<Instance>) -> Checked {
     match (restored, &deployment.previous) {
         (Some(one), Some(_)) => instance(deployment, one),
         (Some(_), None) => Err("it restored an instance where there was none before".into()),
@@ -61,7 +61,7 @@ pub(super) fn restored(deployment: &Deployment, restored: &Option<Instance>) -> 
     }
 }
 
-pub(super) fn verdict(_: &Deployment, verdict: &Verdict) -> Claim {
+pub(super) fn verdict(_: &Deployment, verdict: &Verdict) -> Checked {
     match verdict.outcome {
         Outcome::Passed => Ok(()),
         Outcome::Failed if verdict.summary.trim().is_empty() => {
@@ -71,7 +71,7 @@ pub(super) fn verdict(_: &Deployment, verdict: &Verdict) -> Claim {
     }
 }
 
-pub(super) fn registration(_: &Deployment, registration: &Registration) -> Claim {
+pub(super) fn registration(_: &Deployment, registration: &Registration) -> Checked {
     named(&registration.endpoint, "the registration's endpoint")?;
     match registration.response.trim() {
         "" => Ok(()),
@@ -81,11 +81,11 @@ pub(super) fn registration(_: &Deployment, registration: &Registration) -> Claim
     }
 }
 
-pub(super) fn nothing(_: &Deployment, (): &()) -> Claim {
+pub(super) fn nothing(_: &Deployment, (): &()) -> Checked {
     Ok(())
 }
 
-fn named(text: &str, what: &str) -> Claim {
+fn named(text: &str, what: &str) -> Checked {
     if text.trim().is_empty() {
         Err(format!("{what} is empty"))
     } else if text.contains(['\n', '\r', '\0']) {
@@ -96,14 +96,14 @@ fn named(text: &str, what: &str) -> Claim {
 }
 
 /// Without any word, there is no command.
-fn program(argv: &[String], what: &str) -> Claim {
+fn program(argv: &[String], what: &str) -> Checked {
     match argv.first() {
         Some(program) if program.is_empty() => Err(format!("{what} has an empty program")),
         Some(_) | None => Ok(()),
     }
 }
 
-fn inside(path: &str, root: &str, what: &str) -> Claim {
+fn inside(path: &str, root: &str, what: &str) -> Checked {
     let below = path.strip_prefix(root.trim_end_matches('/'));
     if below.is_some_and(|below| below.starts_with('/')) && !path.split('/').any(|name| name == "..") {
         Ok(())
@@ -136,11 +136,11 @@ mod tests {
         }
     }
 
-    fn told(claim: Claim, part: Option<&str>) {
-        match (&claim, part) {
+    fn told(checked: Checked, part: Option<&str>) {
+        match (&checked, part) {
             (Ok(()), None) => {}
             (Err(problem), Some(part)) if problem.contains(part) => {}
-            _ => panic!("{claim:?} where {part:?} was expected"),
+            _ => panic!("{checked:?} where {part:?} was expected"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The functions of a plugin, typed: what each is given, and what of its answer is believed.
+//! The functions of a plugin, typed: what each is given, and how its answer is checked.
 
 use std::sync::Arc;
 
@@ -9,12 +9,28 @@ use wasmtime::component::Instance as Component;
 use super::bounds::Bounded;
 use super::component::{Code, Plugin};
 use super::runtime::Runtime;
-use super::sandbox::{Answer, misfit};
+use super::sandbox::{Answer, incompatible};
 use super::store::State;
 use super::{StepError, StepFailure, answer_checks};
 use crate::capability::StepContext;
 use crate::contract::{self, Deployment, Publication};
 use crate::model::{Artifact, Confirmation, Files, Finding, Grant, Instance, Verdict};
+
+/// One call: `self`, the interface that exports the function, the function, what it is given, and the check of its
+/// answer. Each interface has generated types of its own, so that no function can do this.
+macro_rules! call {
+    ($self:ident.$interface:ident.$function:ident($deployment:ident $(, $given:ident)?), $check:path) => {{
+        let owned = $deployment.clone();
+        $(let $given = $given.clone().into();)?
+        let name = stringify!($function).trim_start_matches("call_");
+        $self.call(name, $deployment, |code| code.$interface.clone(), $check, |indices, store, instance| {
+            Box::pin(async move {
+                let guest = indices.load(&mut *store, instance).map_err(incompatible)?;
+                guest.$function(store, &owned $(, &$given)?).await
+            })
+        })
+    }};
+}
 
 /// A function of a plugin that is about to be called, with all that the call has to do with.
 pub struct Invocation {
@@ -29,42 +45,18 @@ impl Invocation {
     }
 
     pub async fn validate(self, deployment: &Deployment) -> Result<Vec<Finding>, StepError> {
-        let given = deployment.clone();
-        let indices = |code: &Code| code.validate.clone();
-        self.call("validate", deployment, indices, answer_checks::findings, |indices, store, instance| {
-            Box::pin(async move {
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
-                guest.call_validate(store, &given).await
-            })
-        })
-        .await
-        .map(|findings| findings.into_iter().map(Into::into).collect())
+        let findings = call!(self.validate.call_validate(deployment), answer_checks::findings);
+        Ok(findings.await?.into_iter().map(Into::into).collect())
     }
 
     pub async fn transfer(self, deployment: &Deployment) -> Result<Files, StepError> {
-        let given = deployment.clone();
-        let indices = |code: &Code| code.transfer.clone();
-        self.call("transfer", deployment, indices, answer_checks::files, |indices, store, instance| {
-            Box::pin(async move {
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
-                guest.call_transfer(store, &given).await
-            })
-        })
-        .await
-        .map(Into::into)
+        let files = call!(self.transfer.call_transfer(deployment), answer_checks::files);
+        Ok(files.await?.into())
     }
 
     pub async fn build(self, deployment: &Deployment, files: &Files) -> Result<Artifact, StepError> {
-        let (given, files) = (deployment.clone(), files.clone().into());
-        let indices = |code: &Code| code.build.clone();
-        self.call("build", deployment, indices, answer_checks::artifact, |indices, store, instance| {
-            Box::pin(async move {
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
-                guest.call_build(store, &given, &files).await
-            })
-        })
-        .await
-        .map(Into::into)
+        let artifact = call!(self.build.call_build(deployment, files), answer_checks::artifact);
+        Ok(artifact.await?.into())
     }
 
     /// With calls that only read.
@@ -74,84 +66,37 @@ impl Invocation {
         artifact: &Artifact,
     ) -> Result<Option<Artifact>, StepError> {
         self.context.only_reads = true;
-        let (given, artifact) = (deployment.clone(), artifact.clone().into());
-        let indices = |code: &Code| code.build.clone();
-        self.call("inspect", deployment, indices, answer_checks::inspected, |indices, store, instance| {
-            Box::pin(async move {
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
-                guest.call_inspect(store, &given, &artifact).await
-            })
-        })
-        .await
-        .map(|found| found.map(Into::into))
+        let found = call!(self.build.call_inspect(deployment, artifact), answer_checks::inspected);
+        Ok(found.await?.map(Into::into))
     }
 
     pub async fn discard(self, deployment: &Deployment, artifact: &Artifact) -> Result<(), StepError> {
-        let (given, artifact) = (deployment.clone(), artifact.clone().into());
-        let indices = |code: &Code| code.build.clone();
-        self.call("discard", deployment, indices, answer_checks::nothing, |indices, store, instance| {
-            Box::pin(async move {
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
-                guest.call_discard(store, &given, &artifact).await
-            })
-        })
-        .await
+        call!(self.build.call_discard(deployment, artifact), answer_checks::nothing).await
     }
 
     pub async fn start(self, deployment: &Deployment, artifact: &Artifact) -> Result<Instance, StepError> {
-        let (given, artifact) = (deployment.clone(), artifact.clone().into());
-        let indices = |code: &Code| code.start.clone();
         let may_run = MayRun::of(&self.context);
-        self.call("start", deployment, indices, answer_checks::instance, |indices, store, instance| {
-            Box::pin(async move {
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
-                guest.call_start(store, &given, &artifact).await
-            })
-        })
-        .await
-        .and_then(|started| may_run.check("start", &started).map(|()| started.into()))
+        let started = call!(self.start.call_start(deployment, artifact), answer_checks::instance).await?;
+        may_run.check("start", &started)?;
+        Ok(started.into())
     }
 
     pub async fn promote(self, deployment: &Deployment, started: &Instance) -> Result<(), StepError> {
-        let (given, started) = (deployment.clone(), started.clone().into());
-        let indices = |code: &Code| code.start.clone();
-        self.call("promote", deployment, indices, answer_checks::nothing, |indices, store, instance| {
-            Box::pin(async move {
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
-                guest.call_promote(store, &given, &started).await
-            })
-        })
-        .await
+        call!(self.start.call_promote(deployment, started), answer_checks::nothing).await
     }
 
     pub async fn restore(self, deployment: &Deployment) -> Result<Option<Instance>, StepError> {
-        let given = deployment.clone();
-        let indices = |code: &Code| code.start.clone();
         let may_run = MayRun::of(&self.context);
-        self.call("restore", deployment, indices, answer_checks::restored, |indices, store, instance| {
-            Box::pin(async move {
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
-                guest.call_restore(store, &given).await
-            })
-        })
-        .await
-        .and_then(|restored| match &restored {
-            Some(instance) => may_run.check("restore", instance).map(|()| restored.map(Into::into)),
-            None => Ok(None),
-        })
+        let restored = call!(self.start.call_restore(deployment), answer_checks::restored).await?;
+        if let Some(instance) = &restored {
+            may_run.check("restore", instance)?;
+        }
+        Ok(restored.map(Into::into))
     }
 
     pub async fn verify(self, deployment: &Deployment, started: &Instance) -> Result<Verdict, StepError> {
-        let (given, started) = (deployment.clone(), started.clone().into());
-        let indices = |code: &Code| code.verify.clone();
-        self.call("verify", deployment, indices, answer_checks::verdict, |indices, store, instance| {
-            Box::pin(async move {
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
-                guest.call_verify(store, &given, &started).await
-            })
-        })
-        .await
-        .map(Into::into)
+        let verdict = call!(self.verify.call_verify(deployment, started), answer_checks::verdict);
+        Ok(verdict.await?.into())
     }
 
     pub async fn register(
@@ -159,25 +104,18 @@ impl Invocation {
         deployment: &Deployment,
         publication: &Publication,
     ) -> Result<Confirmation, StepError> {
-        let (given, publication) = (deployment.clone(), publication.clone());
-        let indices = |code: &Code| code.register.clone();
-        self.call("register", deployment, indices, answer_checks::registration, |indices, store, instance| {
-            Box::pin(async move {
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
-                guest.call_register(store, &given, &publication).await
-            })
-        })
-        .await
-        .map(Into::into)
+        let confirmed =
+            call!(self.register.call_register(deployment, publication), answer_checks::registration);
+        Ok(confirmed.await?.into())
     }
 
-    /// One call, from its indices to an answer that can be believed.
+    /// One call, from its indices to an answer that was checked.
     async fn call<T, I, F>(
         self,
         function: &'static str,
         deployment: &Deployment,
         indices: fn(&Code) -> Option<I>,
-        claim: fn(&Deployment, &T) -> Result<(), String>,
+        check: fn(&Deployment, &T) -> Result<(), String>,
         call: F,
     ) -> Result<T, StepError>
     where
@@ -197,8 +135,8 @@ impl Invocation {
             None => Err(StepFailure::Missing),
         };
         let outcome = outcome.and_then(|answer| {
-            let believed = answer.bounded().and_then(|answer| claim(deployment, &answer).map(|()| answer));
-            believed.map_err(StepFailure::Lied)
+            let checked = answer.bounded().and_then(|answer| check(deployment, &answer).map(|()| answer));
+            checked.map_err(StepFailure::InvalidAnswer)
         });
         outcome.map_err(|failure| {
             let failure = if lacks_service { with_hint(failure, &hint) } else { failure };
@@ -233,7 +171,8 @@ impl MayRun {
                     "an instance with commands to look at it, for which the plugin needs the grant `{}`; {line}",
                     Grant::TargetRead
                 );
-                Err(StepError { plugin: self.plugin.clone(), function, failure: StepFailure::Lied(problem) })
+                let failure = StepFailure::InvalidAnswer(problem);
+                Err(StepError { plugin: self.plugin.clone(), function, failure })
             }
             Some(_) | None => Ok(()),
         }
@@ -244,7 +183,7 @@ impl MayRun {
 /// operating system's words do not say so.
 fn with_hint(failure: StepFailure, hint: &str) -> StepFailure {
     let about_service =
-        |text: &str| text.contains("/service") || text.contains("os error 44") || text.contains("pre-opened");
+        |text: &str| names_service(text) || text.contains("os error 44") || text.contains("pre-opened");
     match failure {
         StepFailure::Reported(mut error) if about_service(&error.seen) || about_service(&error.attempted) => {
             error.next = format!("{hint}; or {}", error.next);
@@ -254,5 +193,30 @@ fn with_hint(failure: StepFailure, hint: &str) -> StepFailure {
             StepFailure::Trapped { message: format!("{message} ({hint})"), last_lines }
         }
         other => other,
+    }
+}
+
+/// Whether a text speaks of `/service` itself, and not of a path that only has the word in it.
+fn names_service(text: &str) -> bool {
+    let is_name = |next: char| next.is_alphanumeric() || matches!(next, '-' | '_' | '.' | '/');
+    text.match_indices("/service").any(|(at, word)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let after = text.get(at + word.len()..).and_then(|after| after.chars().next());
+        !before.is_some_and(is_name) && !after.is_some_and(|next| next != '/' && is_name(next))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_services_folder_is_told_from_other_paths() {
+        let check = |text: &str, expect: bool| assert_eq!(names_service(text), expect, "{text}");
+        check("cannot open /service/app.py", true);
+        check("`/service`: not found", true);
+        check("may not read /opt/fpai/services/one/env/2", false);
+        check("may not read /opt/service/x", false);
+        check("/services", false);
     }
 }

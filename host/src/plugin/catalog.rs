@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use super::component::Plugin;
 use super::folder::{Content, Stamp, blocking, list, read};
 use super::inspect::{inspect, is_name};
-use super::refusal::Refusal;
+use super::load_error::LoadError;
 use super::runtime::Runtime;
 use crate::contract::Export;
 
@@ -35,7 +35,7 @@ pub struct Catalog {
 struct Inner {
     runtime: Runtime,
     folder: PathBuf,
-    known: Mutex<BTreeMap<String, Known>>,
+    known: Mutex<BTreeMap<String, KnownFile>>,
     compiling: Semaphore,
 }
 
@@ -59,7 +59,7 @@ pub struct Refused {
 
 /// A file, as far as it is known.
 #[derive(Default)]
-struct Known {
+struct KnownFile {
     /// As it was when it was last read.
     read: Option<Version>,
     /// Closed when the task that looks at it has ended.
@@ -160,7 +160,7 @@ impl Catalog {
 }
 
 impl Inner {
-    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, KnownFile>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -179,7 +179,7 @@ impl Inner {
                 Some(loading) => loading,
                 None if one.read.as_ref().is_some_and(|read| read.holds(stamp)) => continue,
                 None if !is_name(&name) => {
-                    one.read = Some(Version::refused(stamp, &Refusal::FileName));
+                    one.read = Some(Version::refused(stamp, &LoadError::FileName));
                     continue;
                 }
                 None => {
@@ -215,7 +215,7 @@ impl Inner {
         .await
         {
             Ok(content) => content,
-            Err(refusal) => return refuse(file, &refusal, Version::refused(stamp, &refusal)),
+            Err(error) => return refuse(file, &error, Version::refused(stamp, &error)),
         };
         let Content { stamp, settled, bytes, digest } = content;
         let same = earlier.filter(|one| one.digest.as_ref() == Some(&digest) && one.outcome.holds());
@@ -228,10 +228,10 @@ impl Inner {
                 tracing::info!(plugin = name, version = plugin.version, digest, "loaded a plugin");
                 Outcome::Loaded(Arc::new(plugin))
             }
-            Err(refusal) => {
-                let version = Version::refused(stamp, &refusal).tried(tries + 1);
+            Err(error) => {
+                let version = Version::refused(stamp, &error).tried(tries + 1);
                 let version = Version { settled, digest: Some(digest), ..version };
-                return refuse(file, &refusal, version);
+                return refuse(file, &error, version);
             }
         };
         Version { stamp, settled, digest: Some(digest), outcome }
@@ -258,16 +258,16 @@ impl Inner {
     }
 }
 
-fn refuse(file: &str, refusal: &Refusal, version: Version) -> Version {
-    tracing::warn!(file, reason = refusal.to_string(), "refused a plugin");
+fn refuse(file: &str, error: &LoadError, version: Version) -> Version {
+    tracing::warn!(file, reason = error.to_string(), "refused a plugin");
     version
 }
 
 impl Version {
     /// A file with this stamp that is not loaded.
-    fn refused(stamp: Stamp, refusal: &Refusal) -> Self {
-        let reason = refusal.to_string();
-        let outcome = match refusal.passing() {
+    fn refused(stamp: Stamp, error: &LoadError) -> Self {
+        let reason = error.to_string();
+        let outcome = match error.passing() {
             true => Outcome::Passing { reason, until: Instant::now(), tries: 0 },
             false => Outcome::Refused(reason),
         };

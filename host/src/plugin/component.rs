@@ -94,12 +94,12 @@ impl Plugin {
                 properties.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
             }
             // Nested schemas may be anywhere: the name alone has to do.
-            _ => return "is no setting here".into(),
+            _ => return "is not a setting here".into(),
         };
         if known.is_empty() {
-            format!("is no setting of the plugin `{}`, which has none", self.name)
+            format!("is not a setting of the plugin `{}`, which has none", self.name)
         } else {
-            format!("is no setting of the plugin `{}`; it has {known}", self.name)
+            format!("is not a setting of the plugin `{}`; it has {known}", self.name)
         }
     }
 }

@@ -44,8 +44,8 @@ pub enum StepFailure {
     Missing,
     /// Its types are not the contract's.
     Incompatible(String),
-    /// It answered what cannot be.
-    Lied(String),
+    /// Its answer fails a check.
+    InvalidAnswer(String),
     /// It said or asked for more than a plugin may.
     Exceeded(String),
     /// The host could not give it what it runs on.
@@ -76,7 +76,7 @@ impl StepError {
             | StepFailure::OutOfMemory { .. }
             | StepFailure::Missing
             | StepFailure::Incompatible(_)
-            | StepFailure::Lied(_)
+            | StepFailure::InvalidAnswer(_)
             | StepFailure::Exceeded(_) => Fault::Plugin,
         };
         Error {
@@ -113,7 +113,7 @@ impl StepFailure {
             Self::Unrecorded(_) => "make room on the deployer's disk, and restart it".into(),
             Self::Missing => format!("take the plugin `{plugin}` out of this phase, or use a build that has it"),
             Self::Incompatible(_) => format!("rebuild the plugin `{plugin}` against this host's contract"),
-            Self::Lied(_) => format!("fix the plugin `{plugin}`"),
+            Self::InvalidAnswer(_) => format!("fix the plugin `{plugin}`"),
             Self::Exceeded(_) => format!("fix the plugin `{plugin}`: it says or asks for more than a plugin may"),
             Self::Unready(_) => "check the service's folder, on the deployer's machine".into(),
         }
@@ -145,7 +145,7 @@ impl fmt::Display for StepFailure {
             Self::Unrecorded(cause) => write!(f, "was ended: {cause}"),
             Self::Missing => f.write_str("has no such function"),
             Self::Incompatible(cause) => write!(f, "does not fit the contract: {cause}"),
-            Self::Lied(what) => write!(f, "answered what cannot be: {what}"),
+            Self::InvalidAnswer(what) => write!(f, "gave an invalid answer: {what}"),
             Self::Exceeded(what) => write!(f, "was ended: {what}"),
             Self::Unready(cause) => write!(f, "could not be started: {cause}"),
         }
@@ -196,7 +196,7 @@ mod tests {
         check(StepFailure::Unrecorded("disk full".into()), Fault::Host);
         check(StepFailure::Missing, Fault::Plugin);
         check(StepFailure::Incompatible("x".into()), Fault::Plugin);
-        check(StepFailure::Lied("port 0".into()), Fault::Plugin);
+        check(StepFailure::InvalidAnswer("port 0".into()), Fault::Plugin);
         check(StepFailure::Exceeded("too much".into()), Fault::Plugin);
         check(StepFailure::Unready("no folder".into()), Fault::Host);
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::refusal::Refusal;
+use super::load_error::LoadError;
 use crate::capability::limits;
 
 /// A file that was written a moment ago may be written again with the same time.
@@ -76,18 +76,18 @@ pub(super) fn list(folder: &Path) -> std::io::Result<BTreeMap<String, Stamp>> {
     Ok(found)
 }
 
-pub(super) fn read(path: &Path) -> Result<Content, Refusal> {
-    let mut file = File::open(path).map_err(Refusal::Unreadable)?;
-    let stamp = Stamp::of(&file.metadata().map_err(Refusal::Unreadable)?);
+pub(super) fn read(path: &Path) -> Result<Content, LoadError> {
+    let mut file = File::open(path).map_err(LoadError::Unreadable)?;
+    let stamp = Stamp::of(&file.metadata().map_err(LoadError::Unreadable)?);
     if stamp.size > limits::COMPONENT {
-        return Err(Refusal::TooLarge { size: stamp.size, limit: limits::COMPONENT });
+        return Err(LoadError::TooLarge { size: stamp.size, limit: limits::COMPONENT });
     }
     let settled = stamp.is_settled();
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(Refusal::Unreadable)?;
-    let after = Stamp::of(&file.metadata().map_err(Refusal::Unreadable)?);
+    file.read_to_end(&mut bytes).map_err(LoadError::Unreadable)?;
+    let after = Stamp::of(&file.metadata().map_err(LoadError::Unreadable)?);
     if after != stamp {
-        return Err(Refusal::Changing);
+        return Err(LoadError::Changing);
     }
     let digest = hex::encode(Sha256::digest(&bytes));
     Ok(Content { stamp, settled, bytes, digest })

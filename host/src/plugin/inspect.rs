@@ -11,7 +11,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use super::component::{Code, Plugin};
 use super::error::StepFailure;
-use super::refusal::Refusal;
+use super::load_error::LoadError;
 use super::runtime::Runtime;
 use super::store::State;
 use crate::capability::limits;
@@ -41,16 +41,16 @@ pub(super) async fn inspect(
     bytes: Vec<u8>,
     digest: String,
     compiling: &Semaphore,
-) -> Result<Plugin, Refusal> {
+) -> Result<Plugin, LoadError> {
     let compiled = {
         let _one_of_few = compiling.acquire().await;
         let runtime = runtime.clone();
         let compiling = tokio::task::spawn_blocking(move || compile(&runtime, &bytes));
-        compiling.await.map_err(|error| Refusal::Broken(error.to_string()))??
+        compiling.await.map_err(|error| LoadError::Broken(error.to_string()))??
     };
     let described = runtime.describe(name, &compiled.code).await.map_err(|failure| match failure {
-        StepFailure::Incompatible(cause) => Refusal::Misfit(cause),
-        other => Refusal::Describe(other),
+        StepFailure::Incompatible(cause) => LoadError::Incompatible(cause),
+        other => LoadError::Describe(other),
     })?;
     let sizes = [
         ("name", described.name.len(), limits::NAME),
@@ -59,19 +59,19 @@ pub(super) async fn inspect(
         ("settings' schema", described.settings_schema.len(), limits::SCHEMA),
     ];
     if let Some((what, bytes, limit)) = sizes.into_iter().find(|(_, bytes, limit)| bytes > limit) {
-        return Err(Refusal::TooLong { what, bytes, limit });
+        return Err(LoadError::TooLong { what, bytes, limit });
     }
     if described.name != name {
-        return Err(Refusal::OtherName { said: described.name });
+        return Err(LoadError::OtherName { said: described.name });
     }
     if described.version.trim().is_empty() {
-        return Err(Refusal::NoVersion);
+        return Err(LoadError::NoVersion);
     }
     // A schema may take its time, and panic where a library has a fault.
     let schema = described.settings_schema;
     let schema = tokio::task::spawn_blocking(move || schema_of(&schema));
     let (settings_schema, validator) =
-        schema.await.map_err(|error| Refusal::SchemaInvalid(error.to_string()))??;
+        schema.await.map_err(|error| LoadError::SchemaInvalid(error.to_string()))??;
     Ok(Plugin {
         name: described.name,
         version: described.version,
@@ -86,13 +86,13 @@ pub(super) async fn inspect(
     })
 }
 
-fn schema_of(text: &str) -> Result<(Value, Validator), Refusal> {
-    let schema: Value = serde_json::from_str(text).map_err(Refusal::SchemaNoJson)?;
+fn schema_of(text: &str) -> Result<(Value, Validator), LoadError> {
+    let schema: Value = serde_json::from_str(text).map_err(LoadError::SchemaNotJson)?;
     let (mut values, mut open) = (0, vec![(&schema, 1)]);
     while let Some((value, depth)) = open.pop() {
         values += 1;
         if values > limits::SCHEMA_VALUES || depth > limits::SCHEMA_DEPTH {
-            return Err(Refusal::SchemaTooLarge);
+            return Err(LoadError::SchemaTooLarge);
         }
         match value {
             Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
@@ -103,32 +103,32 @@ fn schema_of(text: &str) -> Result<(Value, Validator), Refusal> {
     let validator = jsonschema::validator_for(&schema).map_err(|error| {
         let mut said = error.to_string();
         limits::cut(&mut said, limits::SUMMARY);
-        Refusal::SchemaInvalid(said)
+        LoadError::SchemaInvalid(said)
     })?;
     Ok((schema, validator))
 }
 
-fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Compiled, Refusal> {
+fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Compiled, LoadError> {
     // A file of which only the first bytes are there may still become one.
     if !bytes.starts_with(MAGIC) && !MAGIC.starts_with(bytes) {
-        return Err(Refusal::NoWasm);
+        return Err(LoadError::NotWasm);
     }
     if bytes.get(4..8) == Some(CORE_MODULE) {
-        return Err(Refusal::CoreModule);
+        return Err(LoadError::CoreModule);
     }
     // Looked at before it is compiled, which may take minutes and gigabytes.
     let (imports, exports) = names(bytes)?;
     let component = Component::from_binary(runtime.engine(), bytes)
-        .map_err(|error| Refusal::Broken(error.root_cause().to_string()))?;
+        .map_err(|error| LoadError::Broken(error.root_cause().to_string()))?;
     let pre = runtime.linker().instantiate_pre(&component);
-    let pre = pre.map_err(|error| Refusal::Misfit(format!("{error:#}")))?;
-    let code = code(pre, &exports).map_err(|error| Refusal::Misfit(format!("{error:#}")))?;
+    let pre = pre.map_err(|error| LoadError::Incompatible(format!("{error:#}")))?;
+    let code = code(pre, &exports).map_err(|error| LoadError::Incompatible(format!("{error:#}")))?;
     Ok(Compiled { code, exports, imports })
 }
 
 /// What the component asks for and what it offers, where both are this host's.
-fn names(bytes: &[u8]) -> Result<(BTreeSet<String>, BTreeSet<Export>), Refusal> {
-    let outer = Outer::read(bytes).map_err(|error| Refusal::Broken(error.to_string()))?;
+fn names(bytes: &[u8]) -> Result<(BTreeSet<String>, BTreeSet<Export>), LoadError> {
+    let outer = Outer::read(bytes).map_err(|error| LoadError::Broken(error.to_string()))?;
     let mut imports = BTreeSet::new();
     for name in outer.imports {
         match contract::import(name) {
@@ -141,9 +141,9 @@ fn names(bytes: &[u8]) -> Result<(BTreeSet<String>, BTreeSet<Export>), Refusal> 
             }
             Name::Unheard { interface, version } => {
                 let (interface, version) = (interface.to_owned(), version.to_owned());
-                return Err(Refusal::NewerImport { interface, version });
+                return Err(LoadError::NewerImport { interface, version });
             }
-            Name::Foreign => return Err(Refusal::ForeignImport(limits::brief(name))),
+            Name::Foreign => return Err(LoadError::ForeignImport(limits::brief(name))),
         }
     }
     let mut exports = BTreeSet::new();
@@ -164,10 +164,10 @@ fn names(bytes: &[u8]) -> Result<(BTreeSet<String>, BTreeSet<Export>), Refusal> 
         }
     }
     if !describes {
-        return Err(Refusal::NoDescribe);
+        return Err(LoadError::NoDescribe);
     }
     if exports.is_empty() {
-        return Err(Refusal::NoPhase);
+        return Err(LoadError::NoPhase);
     }
     Ok((imports, exports))
 }
@@ -204,8 +204,8 @@ impl<'a> Outer<'a> {
     }
 }
 
-fn other_version(way: &'static str, interface: &str, version: &str) -> Refusal {
-    Refusal::OtherVersion { way, interface: interface.to_owned(), version: version.to_owned() }
+fn other_version(way: &'static str, interface: &str, version: &str) -> LoadError {
+    LoadError::OtherVersion { way, interface: interface.to_owned(), version: version.to_owned() }
 }
 
 /// Finds every function of what is exported.

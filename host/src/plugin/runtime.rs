@@ -8,8 +8,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, Engine};
 
 use super::store::State;
-use crate::capability::HasHost;
-use crate::contract::bindings::Everything;
+use crate::capability::add_to_linker;
 
 /// How often a running plugin lets others run, and can be ended.
 const TICK: Duration = Duration::from_millis(20);
@@ -60,7 +59,7 @@ impl Runtime {
         let engine = Engine::new(&config).map_err(failed)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(failed)?;
-        Everything::add_to_linker::<State, HasHost>(&mut linker, |state| &mut state.host).map_err(failed)?;
+        add_to_linker(&mut linker).map_err(failed)?;
         tick(&engine)
             .map_err(|error| RuntimeError::Engine(format!("no thread could be started: {error}")))?;
         Ok(Self { inner: Arc::new(Inner { engine, linker }) })

@@ -16,7 +16,7 @@ use super::output::Captured;
 use super::runtime::Runtime;
 use super::store::{State, store};
 use crate::capability::{
-    Exceeded, Host, Level, LogQueue, Source, StepContext, Stop, StopCause, limits, redacted_error,
+    CancelCause, Cancellation, Exceeded, Host, Level, LogQueue, Source, StepContext, limits, redacted_error,
 };
 use crate::contract::Error;
 use crate::contract::bindings::exports::deployer::pipeline::plugin::{Description, GuestIndices};
@@ -32,7 +32,7 @@ const LAST_MOMENTS: Duration = Duration::from_secs(2);
 /// A host call ends by itself, with the process on the target, and is recorded.
 const LAST_CALL: Duration = Duration::from_secs(20);
 
-/// What a function's answer is before it is believed.
+/// What a function's answer is before it is checked.
 pub(super) type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
 impl Runtime {
@@ -48,20 +48,20 @@ impl Runtime {
         F: for<'s> FnOnce(&'s mut Store<State>, &'s Component) -> BoxFuture<'s, Answer<T>> + Send,
     {
         let redactor = step.redactor.clone();
-        let stop = Stop::under(&step.cancel);
-        let log = LogQueue::new(step.recorder.clone(), redactor.clone(), stop.clone());
+        let cancellation = Cancellation::under(&step.cancel);
+        let log = LogQueue::new(step.recorder.clone(), redactor.clone(), cancellation.clone());
         let captured = Captured::new(log.clone());
         let limits = step.limits;
         let service = step.service_dir.clone().filter(|_| step.grants.has(Grant::ServiceRead));
-        let host = Host::working(step, log.clone(), stop.clone());
-        let mut store =
-            store(self, host, limits.memory_bytes, service.as_ref(), &captured).map_err(|error| {
+        let host = Host::working(step, log.clone(), cancellation.clone());
+        let mut store = store(self.engine(), host, limits.memory_bytes, service.as_ref(), &captured)
+            .map_err(|error| {
                 StepFailure::Unready(format!("the service's folder cannot be opened: {error}"))
             })?;
 
-        let ended = within(&mut store, &plugin.code.pre, &stop, limits.timeout, call).await;
+        let ended = within(&mut store, &plugin.code.pre, &cancellation, limits.timeout, call).await;
         captured.finish();
-        if let Ended::Broken(error) = &ended {
+        if let CallOutcome::Broken(error) = &ended {
             // For the plugin's author: where in the code it was.
             for line in format!("{error:?}").lines() {
                 log.add(Level::Debug, Source::Host, line);
@@ -69,23 +69,23 @@ impl Runtime {
         }
         store.data().host.conclude().await?;
         let refused = store.data().memory.refused;
-        judge(ended, stop.cause(), refused, limits.memory_bytes, limits.timeout, &captured, &redactor)
+        judge(ended, cancellation.cause(), refused, limits.memory_bytes, limits.timeout, &captured, &redactor)
     }
 
     /// Asks a plugin what it is, and checks meanwhile that all its functions are the contract's.
     pub(super) async fn describe(&self, name: &str, code: &Code) -> Result<Description, StepFailure> {
-        let stop = Stop::under(&Default::default());
+        let cancellation = Cancellation::under(&Default::default());
         let captured = Captured::new(LogQueue::nowhere());
         let host = Host::Describing { plugin: name.to_owned() };
-        let mut store = store(self, host, DESCRIBE_MEMORY, None, &captured)
+        let mut store = store(self.engine(), host, DESCRIBE_MEMORY, None, &captured)
             .map_err(|error| StepFailure::Unready(error.to_string()))?;
-        let indices = GuestIndices::new(&code.pre).map_err(|error| incompatible(&error))?;
+        let indices = GuestIndices::new(&code.pre).map_err(|error| has_no_description(&error))?;
         let code = Arc::new(code.clone());
         let pre = code.pre.clone();
-        let ended = within(&mut store, &pre, &stop, DESCRIBE_TIME, |store, instance| {
+        let ended = within(&mut store, &pre, &cancellation, DESCRIBE_TIME, |store, instance| {
             Box::pin(async move {
-                code.fits(store, instance).map_err(misfit)?;
-                let guest = indices.load(&mut *store, instance).map_err(misfit)?;
+                code.fits(store, instance).map_err(incompatible)?;
+                let guest = indices.load(&mut *store, instance).map_err(incompatible)?;
                 Ok(Ok(guest.call_describe(store).await?))
             })
         })
@@ -93,7 +93,7 @@ impl Runtime {
         captured.finish();
         let refused = store.data().memory.refused;
         let redactor = Redactor::default();
-        judge(ended, stop.cause(), refused, DESCRIBE_MEMORY, DESCRIBE_TIME, &captured, &redactor)
+        judge(ended, cancellation.cause(), refused, DESCRIBE_MEMORY, DESCRIBE_TIME, &captured, &redactor)
     }
 }
 
@@ -124,7 +124,7 @@ impl Code {
 }
 
 /// How a call ended, as the engine sees it.
-enum Ended<T> {
+enum CallOutcome<T> {
     Answered(Result<T, Error>),
     Broken(wasmtime::Error),
     /// It did not stop when it was told to, and was dropped. With the host call that it waited in.
@@ -134,10 +134,10 @@ enum Ended<T> {
 async fn within<T, F>(
     store: &mut Store<State>,
     pre: &InstancePre<State>,
-    stop: &Stop,
+    cancellation: &Cancellation,
     limit: Duration,
     call: F,
-) -> Ended<T>
+) -> CallOutcome<T>
 where
     F: for<'s> FnOnce(&'s mut Store<State>, &'s Component) -> BoxFuture<'s, Answer<T>> + Send,
 {
@@ -147,36 +147,40 @@ where
     };
     tokio::pin!(calling);
     let ended = |result: Answer<T>| match result {
-        Ok(answer) => Ended::Answered(answer),
-        Err(error) => Ended::Broken(error),
+        Ok(answer) => CallOutcome::Answered(answer),
+        Err(error) => CallOutcome::Broken(error),
     };
     tokio::select! {
         result = &mut calling => return ended(result),
         () = sleep(limit) => {}
-        () = stop.token().cancelled() => {}
+        () = cancellation.token().cancelled() => {}
     }
-    let doing = stop.doing();
+    let doing = cancellation.doing();
     // Where it was cancelled, that came first, and stays the cause.
-    stop.stop(if stop.token().is_cancelled() { StopCause::Cancelled } else { StopCause::TimedOut });
-    let patience = match (doing, stop.cause()) {
+    cancellation.cancel(if cancellation.token().is_cancelled() {
+        CancelCause::Cancelled
+    } else {
+        CancelCause::TimedOut
+    });
+    let grace = match (doing, cancellation.cause()) {
         (Some(_), _) => LAST_CALL,
-        (None, Some(StopCause::Cancelled)) => LAST_MOMENTS,
-        (None, Some(StopCause::TimedOut | StopCause::Unrecorded(_)) | None) => Duration::ZERO,
+        (None, Some(CancelCause::Cancelled)) => LAST_MOMENTS,
+        (None, Some(CancelCause::TimedOut | CancelCause::Unrecorded(_)) | None) => Duration::ZERO,
     };
-    match timeout(patience, calling).await {
+    match timeout(grace, calling).await {
         Ok(result) if doing.is_none() => ended(result),
         Ok(result) => match ended(result) {
             // Its own error says only that it was stopped.
-            Ended::Answered(Err(_)) | Ended::Broken(_) => Ended::Dropped(doing),
+            CallOutcome::Answered(Err(_)) | CallOutcome::Broken(_) => CallOutcome::Dropped(doing),
             other => other,
         },
-        Err(_) => Ended::Dropped(doing),
+        Err(_) => CallOutcome::Dropped(doing),
     }
 }
 
 fn judge<T>(
-    ended: Ended<T>,
-    cause: Option<StopCause>,
+    ended: CallOutcome<T>,
+    cause: Option<CancelCause>,
     memory_refused: bool,
     limit_bytes: u64,
     after: Duration,
@@ -185,13 +189,13 @@ fn judge<T>(
 ) -> Result<T, StepFailure> {
     let last_lines = || redactor.redact_string(captured.last_lines());
     let doing = match (&ended, cause) {
-        (_, Some(StopCause::Unrecorded(error))) => return Err(error.into()),
+        (_, Some(CancelCause::Unrecorded(error))) => return Err(error.into()),
         // It came to its end after all.
-        (Ended::Answered(Ok(_)), _) => None,
-        (_, Some(StopCause::Cancelled)) => return Err(StepFailure::Cancelled),
-        (Ended::Dropped(doing), _) => Some(*doing),
-        (Ended::Answered(Err(_)) | Ended::Broken(_), Some(StopCause::TimedOut)) => Some(None),
-        (Ended::Answered(Err(_)) | Ended::Broken(_), None) => None,
+        (CallOutcome::Answered(Ok(_)), _) => None,
+        (_, Some(CancelCause::Cancelled)) => return Err(StepFailure::Cancelled),
+        (CallOutcome::Dropped(doing), _) => Some(*doing),
+        (CallOutcome::Answered(Err(_)) | CallOutcome::Broken(_), Some(CancelCause::TimedOut)) => Some(None),
+        (CallOutcome::Answered(Err(_)) | CallOutcome::Broken(_), None) => None,
     };
     match doing {
         Some(Some(call)) => return Err(StepFailure::TimedOutIn { after, call }),
@@ -199,32 +203,32 @@ fn judge<T>(
         None => {}
     }
     match ended {
-        Ended::Answered(Ok(answer)) => Ok(answer),
-        Ended::Answered(Err(error)) => Err(StepFailure::Reported(redacted_error(redactor, cut(error)))),
-        Ended::Broken(_) | Ended::Dropped(_) if memory_refused => {
+        CallOutcome::Answered(Ok(answer)) => Ok(answer),
+        CallOutcome::Answered(Err(error)) => Err(StepFailure::Reported(redacted_error(redactor, cut(error)))),
+        CallOutcome::Broken(_) | CallOutcome::Dropped(_) if memory_refused => {
             Err(StepFailure::OutOfMemory { limit_bytes, last_lines: last_lines() })
         }
-        Ended::Broken(error) => Err(match error.downcast_ref::<Misfit>() {
-            Some(Misfit(cause)) => StepFailure::Incompatible(cause.clone()),
+        CallOutcome::Broken(error) => Err(match error.downcast_ref::<Incompatible>() {
+            Some(Incompatible(cause)) => StepFailure::Incompatible(cause.clone()),
             None => match exceeded(&error) {
                 Some(what) => StepFailure::Exceeded(what),
                 None => StepFailure::Trapped { message: trap(&error), last_lines: last_lines() },
             },
         }),
-        Ended::Dropped(_) => Err(StepFailure::TimedOut { after, last_lines: last_lines() }),
+        CallOutcome::Dropped(_) => Err(StepFailure::TimedOut { after, last_lines: last_lines() }),
     }
 }
 
 /// The types of an export are not the contract's.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Misfit(String);
+struct Incompatible(String);
 
-pub(super) fn misfit(error: wasmtime::Error) -> wasmtime::Error {
-    wasmtime::Error::new(Misfit(format!("{error:#}")))
+pub(super) fn incompatible(error: wasmtime::Error) -> wasmtime::Error {
+    wasmtime::Error::new(Incompatible(format!("{error:#}")))
 }
 
-fn incompatible(error: &wasmtime::Error) -> StepFailure {
+fn has_no_description(error: &wasmtime::Error) -> StepFailure {
     StepFailure::Incompatible(format!("{error:#}"))
 }
 

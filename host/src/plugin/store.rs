@@ -1,12 +1,11 @@
 //! One call's sandbox: its memory limit, its clock, its view of the world. It lasts for one call.
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{ResourceLimiter, Store};
+use wasmtime::{Engine, ResourceLimiter, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use super::output::Captured;
-use super::runtime::Runtime;
-use crate::capability::{Host, ServiceFolder, limits};
+use crate::capability::{HasHost, Host, ServiceFolder, limits};
 
 const TABLE_ELEMENTS: usize = 1 << 20;
 /// Core instances, memories and tables: a component has a handful of each.
@@ -30,7 +29,7 @@ pub(super) struct MemoryLimit {
 
 /// A sandbox with nothing in it yet.
 pub(super) fn store(
-    runtime: &Runtime,
+    engine: &Engine,
     host: Host,
     memory_bytes: u64,
     service: Option<&ServiceFolder>,
@@ -50,7 +49,7 @@ pub(super) fn store(
         table: ResourceTable::new(),
     };
     let handed_over = if state.host.describes() { limits::DESCRIBED } else { limits::HANDED_OVER };
-    let mut store = Store::new(runtime.engine(), state);
+    let mut store = Store::new(engine, state);
     // What it gives the host in one call or answer is copied only up to here.
     store.set_hostcall_fuel(handed_over);
     store.limiter(|state| &mut state.memory);
@@ -58,6 +57,12 @@ pub(super) fn store(
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     Ok(store)
+}
+
+impl HasHost for State {
+    fn host(&self) -> &Host {
+        &self.host
+    }
 }
 
 impl WasiView for State {

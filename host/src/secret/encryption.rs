@@ -23,7 +23,7 @@ pub enum CipherError {
     #[error("cannot {attempted} the key file {path}: {source}")]
     File { attempted: &'static str, path: PathBuf, source: std::io::Error },
     #[error(
-        "the key file {path} is no key of {KEY_BYTES} bytes; put the right one back, or remove it: \
+        "the key file {path} is not a key of {KEY_BYTES} bytes; put the right one back, or remove it: \
          then jobs that were interrupted end as failed"
     )]
     NoKey { path: PathBuf },

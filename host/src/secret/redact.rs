@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::value::Secret;
-use search::{Pattern, Search, Span};
+use search::{Pattern, SHORTEST, Search, Span};
 use view::View;
 
 mod parts;
@@ -17,8 +17,6 @@ mod search;
 mod tests;
 mod view;
 
-/// Shorter values appear in texts by chance, and to replace them would garble every line.
-const SHORTEST: usize = 6;
 /// One line of a value that has several.
 const SHORTEST_LINE: usize = 8;
 /// How often a value may have been escaped: an answer in JSON may stand in another one, and that in a log.
@@ -59,7 +57,7 @@ const EVERYDAY: [&str; 24] = [
 
 /// Replaces each value by what it is called: `[env NAME]`. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Redactor(Arc<Known>);
+pub struct Redactor(Arc<HiddenValues>);
 
 /// A value that must not be shown, and what stands in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +67,7 @@ pub struct Hidden {
 }
 
 #[derive(Default)]
-struct Known {
+struct HiddenValues {
     hidden: Vec<Hidden>,
     /// None: nothing is hidden.
     search: Option<Result<Search, Unsearchable>>,
@@ -103,7 +101,7 @@ impl Redactor {
                 Unsearchable
             })
         });
-        Self(Arc::new(Known { hidden, search }))
+        Self(Arc::new(HiddenValues { hidden, search }))
     }
 
     /// As `new`, and off the runtime's threads where there is much.
@@ -173,7 +171,7 @@ async fn apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send 
     }
 }
 
-impl Known {
+impl HiddenValues {
     fn redact<'a>(&self, text: &'a str, cut: bool) -> Cow<'a, str> {
         let search = match &self.search {
             None => return Cow::Borrowed(text),
@@ -183,13 +181,23 @@ impl Known {
         let mut redacted = Cow::Borrowed(text);
         for layers in 0..=LAYERS {
             let Some(view) = View::below(&redacted, layers) else { break };
-            let spans = search.spans(view.text(), cut);
-            if !spans.is_empty() {
-                redacted = Cow::Owned(replaced(&redacted, &view, &spans, search));
+            if let Some(without) = without(&redacted, &view, search, cut) {
+                redacted = Cow::Owned(without);
+            }
+            // Once more, because the view was of the text before.
+            let url = View::below(&redacted, layers).and_then(|view| view.out_of_url());
+            if let Some(without) = url.and_then(|view| without(&redacted, &view, search, cut)) {
+                redacted = Cow::Owned(without);
             }
         }
         redacted
     }
+}
+
+/// The text without the values that a view of it shows; none when it shows none.
+fn without(text: &str, view: &View<'_>, search: &Search, cut: bool) -> Option<String> {
+    let spans = search.spans(view.text(), cut);
+    (!spans.is_empty()).then(|| replaced(text, view, &spans, search))
 }
 
 fn replaced(text: &str, view: &View<'_>, spans: &[Span], search: &Search) -> String {

@@ -115,13 +115,13 @@ fn a_wrong_value_is_said_to_be_wrong_where_it_was_set() {
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     };
     check("listen", Case { flag: Some("8007"), ..NOWHERE }, ["--listen", "127.0.0.1:8007"]);
-    check("listen", Case { environment: Some("x:y"), ..NOWHERE }, ["DEPLOYER_LISTEN", "no address"]);
+    check("listen", Case { environment: Some("x:y"), ..NOWHERE }, ["DEPLOYER_LISTEN", "not an address"]);
     for wrong in ["http://ann:hunter2@:1/x", "ftp://ann:hunter2@h", "http://ann:hunter2@h/?a", "http://h/#a"]
     {
         let problem = read("registry", &Case { flag: Some(wrong), ..NOWHERE }).unwrap_err().to_string();
-        assert!(problem.contains("no URL") && !problem.contains("hunter2"), "{wrong}: {problem}");
+        assert!(problem.contains("not a URL") && !problem.contains("hunter2"), "{wrong}: {problem}");
     }
-    check("registry", Case { file: Some("registry:8000"), ..NOWHERE }, ["`registry` in", "no URL"]);
+    check("registry", Case { file: Some("registry:8000"), ..NOWHERE }, ["`registry` in", "not a URL"]);
     check("root", Case { flag: Some("services"), ..NOWHERE }, ["--root", "absolute path"]);
     check("root", Case { flag: Some("/"), ..NOWHERE }, ["--root", "absolute path"]);
     check("root", Case { flag: Some("/opt/../etc"), ..NOWHERE }, ["--root", "absolute path"]);

@@ -1,13 +1,13 @@
 //! What a remote command is, how it is written on one shell line, and what came of it.
 //! Nothing is sent from here.
 
-use crate::model::RemoteProcess;
 use std::fmt;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::SshError;
+use crate::model::RemoteProcess;
 
 /// A command for the target, as an argument list: no shell reads its words.
 #[derive(Clone)]
@@ -70,19 +70,6 @@ pub struct Output {
     pub duration: Duration,
 }
 
-/// What became of a process group that was to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// It was not there any more.
-    Gone,
-    /// It left when asked to.
-    Terminated,
-    /// It did not leave within two seconds, and was killed.
-    Killed,
-    /// Nobody could be asked.
-    Unknown(String),
-}
-
 /// An environment file's text. It holds any values, with any characters but NUL, and both a shell
 /// and systemd's `EnvironmentFile=` read it alike.
 pub fn environment_text<'a>(
@@ -93,10 +80,10 @@ pub fn environment_text<'a>(
         let bad = |problem| SshError::BadVariable { name: name.to_owned(), problem };
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(bad("it is no name that a shell knows"));
+            return Err(bad("it is not a name that a shell knows"));
         }
         if value.contains('\0') {
-            return Err(bad("its value holds a NUL character"));
+            return Err(bad("its value has a NUL character"));
         }
         text.push_str(name);
         text.push_str("=\"");
@@ -164,7 +151,7 @@ impl RemoteCommand {
             .into_iter()
             .chain([lease, token, "first"])
             .chain(self.argv.iter().map(String::as_str));
-        let line = shlex::try_join(words).map_err(|_| bad("it holds a NUL character".into()))?;
+        let line = shlex::try_join(words).map_err(|_| bad("it has a NUL character".into()))?;
         // The shell gets the line as one argument, and Linux allows 128 KiB for one.
         if line.len() > 120_000 {
             return Err(bad(format!(
@@ -259,17 +246,6 @@ impl fmt::Debug for RemoteCommand {
             .field("input_bytes", &self.input.as_ref().map(Vec::len))
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gone => f.write_str("had ended by itself"),
-            Self::Terminated => f.write_str("was ended"),
-            Self::Killed => f.write_str("was killed"),
-            Self::Unknown(cause) => write!(f, "may still be running ({cause})"),
-        }
     }
 }
 

@@ -1,354 +1,55 @@
-//! The channels on one authenticated connection. How it came about, when to make one, and what is
-//! sent through a channel, is decided elsewhere.
+//! One authenticated connection, and the SFTP session that those on it share. When to make one is decided
+//! elsewhere.
 
-use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
-use russh::client::{self, Msg};
-use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelStream, ChannelWriteHalf};
-use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OnceCell, OwnedSemaphorePermit};
-use tokio::time::{Instant, timeout};
+use tokio::sync::Mutex;
 
-use super::dial::{Gate, dial};
-use super::lanes::{FEWEST_SESSIONS, Lane, Lanes, MOST_SESSIONS, Shares};
-use super::places::Places;
+use super::channels::Channels;
+use super::dial::dial;
+use super::lanes::Lane;
 use super::sftp::Sftp;
+use super::slots::Slots;
 use super::{Credentials, HostKey, SshError, Target};
 
-/// An open connection answers at once or not at all.
-const CHANNEL_LIMIT: Duration = Duration::from_secs(10);
-/// How long a server may say that it has no room for a session before it is believed, and how often
-/// it is asked.
-const FULL_LIMIT: Duration = Duration::from_secs(5);
-const FULL_PAUSE: Duration = Duration::from_millis(50);
-/// How long it may say so while it has other sessions of ours, which end some time.
-const BUSY_LIMIT: Duration = Duration::from_secs(600);
-
-/// A connection and what is known about it.
 pub(super) struct Connection {
-    handle: client::Handle<Gate>,
-    target: Target,
+    channels: Arc<Channels>,
     host_key: HostKey,
-    ended: Arc<OnceLock<String>>,
-    given_up: AtomicBool,
-    lanes: OnceCell<Lanes>,
-    places: Arc<Places>,
-    /// As many as there are sessions, and one.
-    sessions: Arc<()>,
     sftp: Mutex<Option<Arc<Sftp>>>,
-}
-
-/// A channel for a command or a subsystem, closed when dropped. It counts against the server's limit
-/// as long as its permit lives.
-pub(super) struct Session {
-    channel: Option<Channel<Msg>>,
-    permit: Option<SessionPermit>,
-}
-
-/// What a session takes of the server's room.
-pub(super) struct SessionPermit {
-    _lane: Option<OwnedSemaphorePermit>,
-    _counted: Arc<()>,
-}
-
-impl Session {
-    /// There is one until `into_parts` takes it.
-    pub(super) fn channel(&mut self) -> Option<&mut Channel<Msg>> {
-        self.channel.as_mut()
-    }
-
-    pub(super) fn into_parts(mut self) -> Option<(Channel<Msg>, Option<SessionPermit>)> {
-        Some((self.channel.take()?, self.permit.take()))
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let (channel, permit) = (self.channel.take(), self.permit.take());
-        if let (Some(channel), Ok(runtime)) = (channel, Handle::try_current()) {
-            runtime.spawn(async move {
-                let (mut read, write) = channel.split();
-                close(&mut read, &write).await;
-                drop(permit);
-            });
-        }
-    }
-}
-
-/// Closes a channel and waits until the server has closed it too: until then it counts there.
-pub(super) async fn close(read: &mut ChannelReadHalf, write: &ChannelWriteHalf<Msg>) {
-    if write.close().await.is_ok() {
-        let closed = async { while !matches!(read.wait().await, Some(ChannelMsg::Close) | None) {} };
-        let _ = timeout(CHANNEL_LIMIT, closed).await;
-    }
 }
 
 impl Connection {
     pub(super) async fn make(
         target: &Target,
         credentials: &Credentials,
-        places: Arc<Places>,
+        slots: Arc<Slots>,
     ) -> Result<Self, SshError> {
         let dialled = dial(target, credentials).await?;
-        Ok(Self {
-            handle: dialled.handle,
-            target: target.clone(),
-            host_key: dialled.host_key,
-            ended: dialled.ended,
-            given_up: AtomicBool::new(false),
-            lanes: OnceCell::new(),
-            places,
-            sessions: Arc::default(),
-            sftp: Mutex::default(),
-        })
+        let channels = Channels::new(dialled.handle, target.clone(), dialled.ended, slots);
+        Ok(Self { channels: Arc::new(channels), host_key: dialled.host_key, sftp: Mutex::default() })
     }
 
     pub(super) fn host_key(&self) -> &HostKey {
         &self.host_key
     }
 
+    pub(super) fn channels(&self) -> &Arc<Channels> {
+        &self.channels
+    }
+
     pub(super) fn is_alive(&self) -> bool {
-        !self.handle.is_closed() && !self.given_up.load(Ordering::Relaxed)
-    }
-
-    /// Nobody new uses this connection; what runs on it may end on it.
-    pub(super) fn give_up(&self) {
-        self.given_up.store(true, Ordering::Relaxed);
-    }
-
-    /// The error for something that the connection's end interrupted.
-    pub(super) fn lost(&self, during: impl Into<String>) -> SshError {
-        let cause = match self.ended.get() {
-            Some(cause) => cause.clone(),
-            None => "the server closed it".to_owned(),
-        };
-        SshError::Lost { target: self.target.to_string(), during: during.into(), cause, process: None }
-    }
-
-    /// A channel for this, once there is one.
-    pub(super) async fn session(self: &Arc<Self>, lane: Lane) -> Result<Session, SshError> {
-        let permit = self.lanes().await?.enter(lane).await;
-        self.open_session(permit, BUSY_LIMIT).await
-    }
-
-    /// A channel for commands if there is room now.
-    pub(super) async fn session_if_free(self: &Arc<Self>) -> Option<Session> {
-        let permit = self.lanes().await.ok()?.enter_if_free()?;
-        self.open_session(Some(permit), Duration::ZERO).await.ok()
-    }
-
-    /// What the sessions are kept for. How many there are is found out first.
-    pub(super) async fn lanes(self: &Arc<Self>) -> Result<Lanes, SshError> {
-        if let Some(lanes) = self.lanes.get() {
-            return Ok(lanes.clone());
-        }
-        let connection = self.clone();
-        // In a task of its own: counted again while the first count's sessions close, they would be fewer.
-        let counting = tokio::spawn(async move {
-            connection.lanes.get_or_try_init(|| connection.divide_room()).await.cloned()
-        });
-        counting.await.unwrap_or_else(|_| Err(self.lost("the opening of a channel")))
-    }
-
-    async fn divide_room(&self) -> Result<Lanes, SshError> {
-        let room = self.count_room().await?;
-        let Some(shares) = Shares::of(room) else {
-            // A server whose setting was raised uses it for new connections.
-            self.give_up();
-            return Err(SshError::TooFewSessions {
-                target: self.target.to_string(),
-                room,
-                needed: FEWEST_SESSIONS,
-            });
-        };
-        if room < MOST_SESSIONS {
-            tracing::warn!(
-                server = %self.target,
-                "the server's MaxSessions allows {room} sessions on a connection, so that at most {} jobs \
-                 run at the same time; raise it to {MOST_SESSIONS} or more in its sshd_config",
-                shares.commands
-            );
-        }
-        self.places.learn(shares.commands);
-        Ok(Lanes::new(shares))
-    }
-
-    /// Opens as many sessions as would be used, and closes them again: in no other way does a server say how
-    /// many it allows.
-    async fn count_room(&self) -> Result<usize, SshError> {
-        let opening = (0..MOST_SESSIONS).map(|_| self.open(self.handle.channel_open_session()));
-        let (mut room, mut refused) = (Vec::new(), None);
-        for opened in futures::future::join_all(opening).await {
-            match opened? {
-                Ok(channel) => room.push(channel),
-                Err(reason) => refused = Some(reason),
-            }
-        }
-        if let (true, Some(reason)) = (room.is_empty(), refused) {
-            return Err(self.refused(&reason));
-        }
-        let count = room.len();
-        for channel in &room {
-            channel.close().await.map_err(|_| self.lost("the opening of a channel"))?;
-        }
-        // The library tells nobody of the server's word that a channel is closed which was closed here. The server
-        // answers in order: what it says to a question after that means that it has read them all.
-        let answered = timeout(CHANNEL_LIMIT, self.handle.send_ping()).await;
-        answered.is_ok_and(|asked| asked.is_ok()).then_some(count).ok_or_else(|| {
-            self.give_up();
-            self.lost("the opening of a channel")
-        })
-    }
-
-    async fn open_session(
-        self: &Arc<Self>,
-        lane: Option<OwnedSemaphorePermit>,
-        patience: Duration,
-    ) -> Result<Session, SshError> {
-        let mut lane = Some(lane);
-        let begun = Instant::now();
-        let (mut alone, mut told) = (None, false);
-        loop {
-            let connection = self.clone();
-            // In a task of its own: if the caller goes away meanwhile, the channel that the server
-            // has opened is closed again.
-            let opening = tokio::spawn(async move {
-                let channel = connection.open(connection.handle.channel_open_session()).await?;
-                Ok(channel.map(|channel| Session { channel: Some(channel), permit: None }))
-            });
-            let opened = match opening.await {
-                Ok(opened) => opened?,
-                Err(_) => return Err(self.lost("the opening of a channel")),
-            };
-            let reason = match opened {
-                Ok(mut session) => {
-                    let _lane = lane.take().flatten();
-                    session.permit = Some(SessionPermit { _lane, _counted: self.sessions.clone() });
-                    return Ok(session);
-                }
-                Err(reason) => reason,
-            };
-            // A server counts a session until its processes are gone, which may be long after the channel is.
-            if Arc::strong_count(&self.sessions) > 1 {
-                alone = None;
-            }
-            let since = *alone.get_or_insert_with(Instant::now);
-            let waits = reason == ChannelOpenFailure::ConnectFailed
-                && begun.elapsed() < patience
-                && (Arc::strong_count(&self.sessions) > 1 || since.elapsed() < FULL_LIMIT);
-            if !waits {
-                return Err(self.refused(&reason));
-            }
-            if !told && begun.elapsed() > FULL_LIMIT {
-                told = true;
-                // Or for good, where a process cannot be ended: the reserve must stay one.
-                if let Some(lanes) = self.lanes.get() {
-                    let left = lanes.lose_one();
-                    self.places.learn(left);
-                    tracing::warn!(
-                        server = %self.target,
-                        "the server allows fewer sessions than before; {left} are left for commands"
-                    );
-                }
-            }
-            tokio::time::sleep(FULL_PAUSE).await;
-        }
-    }
-
-    fn refused(&self, reason: &ChannelOpenFailure) -> SshError {
-        SshError::ChannelRefused { target: self.target.to_string(), cause: reason_text(reason) }
-    }
-
-    /// A stream to a port on the server's own loopback.
-    pub(super) async fn loopback(&self, port: u16) -> Result<ChannelStream<Msg>, SshError> {
-        let opening = self.handle.channel_open_direct_tcpip("127.0.0.1", u32::from(port), "127.0.0.1", 0);
-        let channel = self.open(opening).await?.map_err(|reason| SshError::PortClosed {
-            target: self.target.to_string(),
-            port,
-            cause: match reason {
-                ChannelOpenFailure::ConnectFailed => "nothing accepts connections there".into(),
-                other => reason_text(&other),
-            },
-        })?;
-        Ok(channel.into_stream())
-    }
-
-    async fn open(
-        &self,
-        opening: impl Future<Output = Result<Channel<Msg>, russh::Error>>,
-    ) -> Result<Result<Channel<Msg>, ChannelOpenFailure>, SshError> {
-        match timeout(CHANNEL_LIMIT, opening).await {
-            Ok(Ok(channel)) => Ok(Ok(channel)),
-            Ok(Err(russh::Error::ChannelOpenFailure(reason))) => Ok(Err(reason)),
-            Ok(Err(_)) => Err(self.lost("the opening of a channel")),
-            Err(_) => {
-                self.give_up();
-                Err(SshError::Lost {
-                    target: self.target.to_string(),
-                    during: "the opening of a channel".into(),
-                    cause: format!("no answer within {} s", CHANNEL_LIMIT.as_secs()),
-                    process: None,
-                })
-            }
-        }
+        self.channels.is_alive()
     }
 
     /// The connection's own SFTP session, opened when first asked for.
-    pub(super) async fn sftp(self: &Arc<Self>) -> Result<Arc<Sftp>, SshError> {
-        let mut slot = self.sftp.lock().await;
-        if let Some(sftp) = slot.as_ref().filter(|sftp| sftp.is_open()) {
+    pub(super) async fn sftp(&self) -> Result<Arc<Sftp>, SshError> {
+        let mut shared = self.sftp.lock().await;
+        if let Some(sftp) = shared.as_ref().filter(|sftp| sftp.is_open()) {
             return Ok(sftp.clone());
         }
-        let session = self.session(Lane::Files).await?;
-        let sftp = Arc::new(Sftp::open(self, session).await?);
-        *slot = Some(sftp.clone());
+        let session = self.channels.session(Lane::Files).await?;
+        let sftp = Arc::new(Sftp::open(&self.channels, session).await?);
+        *shared = Some(sftp.clone());
         Ok(sftp)
-    }
-
-    /// Why the connection ended, once it has.
-    pub(super) fn end_note(&self) -> Arc<OnceLock<String>> {
-        self.ended.clone()
-    }
-
-    pub(super) fn target(&self) -> &Target {
-        &self.target
-    }
-
-    /// Asks for something on a channel and waits until the server said yes or no.
-    pub(super) async fn answer(&self, session: &mut Session) -> Result<bool, SshError> {
-        let Some(channel) = session.channel() else {
-            return Err(self.lost("the opening of a channel"));
-        };
-        let answered = timeout(CHANNEL_LIMIT, async {
-            loop {
-                match channel.wait().await {
-                    Some(ChannelMsg::Success) => return Some(true),
-                    Some(ChannelMsg::Failure) => return Some(false),
-                    Some(_) => {}
-                    None => return None,
-                }
-            }
-        });
-        match answered.await {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(self.lost("the opening of a channel")),
-            Err(_) => {
-                self.give_up();
-                Err(self.lost("the opening of a channel"))
-            }
-        }
-    }
-}
-
-fn reason_text(reason: &ChannelOpenFailure) -> String {
-    match reason {
-        ChannelOpenFailure::AdministrativelyProhibited => "its settings forbid it".into(),
-        ChannelOpenFailure::ConnectFailed => "it has as many sessions as it allows".into(),
-        ChannelOpenFailure::UnknownChannelType => "it does not know this kind of channel".into(),
-        ChannelOpenFailure::ResourceShortage => "it is short of resources".into(),
-        ChannelOpenFailure::Other { reason, .. } => reason.clone(),
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ended, Holder};
+use super::{Holder, KillOutcome};
 use crate::model::RemoteProcess;
 
 /// What went wrong. `Display` is the whole message: the thing, the cause, the next move.
@@ -100,12 +100,12 @@ pub enum SshError {
     TimedOut {
         command: String,
         limit: Duration,
-        ended: Ended,
+        ended: KillOutcome,
         last: String,
     },
     Cancelled {
         command: String,
-        ended: Ended,
+        ended: KillOutcome,
     },
     NotStarted {
         command: String,

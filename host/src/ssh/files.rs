@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::lanes::Lane;
-use super::sftp::{Refusal, Sftp};
+use super::sftp::{Sftp, SftpError};
 use super::{Exit, Kind, RemoteCommand, Ssh, SshError, Stat};
 
 /// Removing a large tree takes its time.
@@ -15,25 +15,26 @@ impl Ssh {
     /// A file's content. One of more than `max_bytes` is refused.
     pub async fn read_file(&self, path: &str, max_bytes: u64) -> Result<Vec<u8>, SshError> {
         absolute(path)?;
-        self.on_sftp(|sftp| async move {
-            let fail = |refusal| sftp.error(refusal, "reading", path);
-            let handle = sftp.open_to_read(path).await.map_err(fail)?;
-            let mut bytes: Vec<u8> = Vec::new();
-            let read = loop {
-                match sftp.read(&handle, bytes.len() as u64, READ_SIZE).await {
-                    Ok(part) if part.is_empty() => break Ok(()),
-                    Ok(part) if (bytes.len() + part.len()) as u64 > max_bytes => {
-                        break Err(SshError::TooLarge { path: path.to_owned(), limit: max_bytes });
+        self.link
+            .on_sftp(|sftp| async move {
+                let fail = |error| sftp.error(error, "reading", path);
+                let handle = sftp.open_to_read(path).await.map_err(fail)?;
+                let mut bytes: Vec<u8> = Vec::new();
+                let read = loop {
+                    match sftp.read(&handle, bytes.len() as u64, READ_SIZE).await {
+                        Ok(part) if part.is_empty() => break Ok(()),
+                        Ok(part) if (bytes.len() + part.len()) as u64 > max_bytes => {
+                            break Err(SshError::TooLarge { path: path.to_owned(), limit: max_bytes });
+                        }
+                        Ok(part) => bytes.extend(part),
+                        Err(error) => break Err(fail(error)),
                     }
-                    Ok(part) => bytes.extend(part),
-                    Err(refusal) => break Err(fail(refusal)),
-                }
-            };
-            // The content is here; a failing close of a file that was only read changes nothing.
-            let _ = sftp.close(&handle).await;
-            read.map(|()| bytes)
-        })
-        .await
+                };
+                // The content is here; a failing close of a file that was only read changes nothing.
+                let _ = sftp.close(&handle).await;
+                read.map(|()| bytes)
+            })
+            .await
     }
 
     /// Puts a file in place, whole or not at all, replacing what was there. It never exists with
@@ -41,70 +42,73 @@ impl Ssh {
     pub async fn write_file(&self, path: &str, bytes: &[u8], mode: u32) -> Result<(), SshError> {
         removable(path)?;
         self.permitted().await?;
-        self.on_sftp(|sftp| async move {
-            let mut temporary = Temporary::beside(self, path);
-            let written = write_through(&sftp, &temporary.path, bytes, mode).await;
-            if let Err(refusal) = written {
-                return Err(self.explain(&sftp, refusal, "writing", path, bytes.len() as u64).await);
-            }
-            self.replace(&sftp, &temporary.path, path).await?;
-            temporary.placed();
-            Ok(())
-        })
-        .await
+        self.link
+            .on_sftp(|sftp| async move {
+                let mut temporary = Temporary::beside(self, path);
+                let written = write_through(&sftp, &temporary.path, bytes, mode).await;
+                if let Err(error) = written {
+                    return Err(self.explain(&sftp, error, "writing", path, bytes.len() as u64).await);
+                }
+                self.replace(&sftp, &temporary.path, path).await?;
+                temporary.placed();
+                Ok(())
+            })
+            .await
     }
 
     /// Makes `path` a symbolic link to `to`, replacing what was there in one step.
     pub async fn write_link(&self, path: &str, to: &str) -> Result<(), SshError> {
         removable(path)?;
         self.permitted().await?;
-        self.on_sftp(|sftp| async move {
-            let mut temporary = Temporary::beside(self, path);
-            if let Err(refusal) = sftp.make_link(&temporary.path, to).await {
-                return Err(self.explain(&sftp, refusal, "linking", path, 0).await);
-            }
-            self.replace(&sftp, &temporary.path, path).await?;
-            temporary.placed();
-            Ok(())
-        })
-        .await
+        self.link
+            .on_sftp(|sftp| async move {
+                let mut temporary = Temporary::beside(self, path);
+                if let Err(error) = sftp.make_link(&temporary.path, to).await {
+                    return Err(self.explain(&sftp, error, "linking", path, 0).await);
+                }
+                self.replace(&sftp, &temporary.path, path).await?;
+                temporary.placed();
+                Ok(())
+            })
+            .await
     }
 
     /// A directory and those above it; one that exists already keeps its mode.
     pub async fn make_directory(&self, path: &str, mode: u32) -> Result<(), SshError> {
         absolute(path)?;
         self.permitted().await?;
-        self.on_sftp(|sftp| async move {
-            // From the deepest that exists: those above it may not even be readable.
-            let mut missing = Vec::new();
-            let mut at = path.trim_end_matches('/');
-            while !at.is_empty() {
-                match sftp.stat(at).await.map_err(|refusal| sftp.error(refusal, "looking at", at))? {
-                    Some(stat) if stat.kind == Kind::Directory => break,
-                    Some(_) => {
-                        return Err(SshError::Remote {
-                            doing: "making the directory",
-                            path: path.to_owned(),
-                            said: format!("{at} is no directory"),
-                        });
+        self.link
+            .on_sftp(|sftp| async move {
+                // From the deepest that exists: those above it may not even be readable.
+                let mut missing = Vec::new();
+                let mut at = path.trim_end_matches('/');
+                while !at.is_empty() {
+                    match sftp.stat(at).await.map_err(|error| sftp.error(error, "looking at", at))? {
+                        Some(stat) if stat.kind == Kind::Directory => break,
+                        Some(_) => {
+                            return Err(SshError::Remote {
+                                doing: "making the directory",
+                                path: path.to_owned(),
+                                said: format!("{at} is not a directory"),
+                            });
+                        }
+                        None => missing.push(at),
                     }
-                    None => missing.push(at),
+                    at = parent(at);
                 }
-                at = parent(at);
-            }
-            for directory in missing.into_iter().rev() {
-                let made = sftp.make_directory(directory, mode).await;
-                if let Err(refusal) = made {
-                    // Another upload may have made it meanwhile.
-                    let there = matches!(sftp.stat(directory).await, Ok(Some(_)));
-                    if !there {
-                        return Err(self.explain(&sftp, refusal, "making", directory, 0).await);
+                for directory in missing.into_iter().rev() {
+                    let made = sftp.make_directory(directory, mode).await;
+                    if let Err(error) = made {
+                        // Another upload may have made it meanwhile.
+                        let there = matches!(sftp.stat(directory).await, Ok(Some(_)));
+                        if !there {
+                            return Err(self.explain(&sftp, error, "making", directory, 0).await);
+                        }
                     }
                 }
-            }
-            Ok(())
-        })
-        .await
+                Ok(())
+            })
+            .await
     }
 
     /// Renames in one step, replacing what is at `to`.
@@ -113,21 +117,22 @@ impl Ssh {
         removable(to)?;
         self.permitted().await?;
         let again = &AtomicBool::new(false);
-        self.on_sftp(|sftp| async move {
-            let again = again.swap(true, Ordering::Relaxed);
-            match self.replace(&sftp, from, to).await {
-                // The first try may have done it before the connection was lost.
-                Err(SshError::NotFound { .. })
-                    if again
-                        && matches!(sftp.lstat(from).await, Ok(None))
-                        && matches!(sftp.lstat(to).await, Ok(Some(_))) =>
-                {
-                    Ok(())
+        self.link
+            .on_sftp(|sftp| async move {
+                let again = again.swap(true, Ordering::Relaxed);
+                match self.replace(&sftp, from, to).await {
+                    // The first try may have done it before the connection was lost.
+                    Err(SshError::NotFound { .. })
+                        if again
+                            && matches!(sftp.lstat(from).await, Ok(None))
+                            && matches!(sftp.lstat(to).await, Ok(Some(_))) =>
+                    {
+                        Ok(())
+                    }
+                    other => other,
                 }
-                other => other,
-            }
-        })
-        .await
+            })
+            .await
     }
 
     /// Takes away a file or a whole tree. That it is gone already is success.
@@ -140,10 +145,11 @@ impl Ssh {
         removable(path)?;
         self.permitted().await?;
         let file = self
+            .link
             .on_sftp(|sftp| async move {
                 match sftp.remove_file(path).await {
-                    Ok(()) | Err(Refusal::NotFound) => Ok(true),
-                    Err(Refusal::Lost(error)) => Err(error),
+                    Ok(()) | Err(SftpError::NotFound) => Ok(true),
+                    Err(SftpError::Lost(error)) => Err(error),
                     Err(_) => Ok(false),
                 }
             })
@@ -166,27 +172,29 @@ impl Ssh {
     /// What is at a path, without following a link; nothing may be there.
     pub async fn stat(&self, path: &str) -> Result<Option<Stat>, SshError> {
         absolute(path)?;
-        self.on_sftp(|sftp| async move {
-            sftp.lstat(path).await.map_err(|refusal| sftp.error(refusal, "looking at", path))
-        })
-        .await
+        self.link
+            .on_sftp(|sftp| async move {
+                sftp.lstat(path).await.map_err(|error| sftp.error(error, "looking at", path))
+            })
+            .await
     }
 
     /// The bytes that may still be written where `path` is or will be.
     pub async fn free_bytes(&self, path: &str) -> Result<u64, SshError> {
         absolute(path)?;
         let (at, room) = self
+            .link
             .on_sftp(|sftp| async move {
                 let mut at = path;
                 loop {
-                    match sftp.stat(at).await.map_err(|refusal| sftp.error(refusal, "looking at", at))? {
+                    match sftp.stat(at).await.map_err(|error| sftp.error(error, "looking at", at))? {
                         Some(_) => break,
                         None => at = parent(at),
                     }
                 }
                 match sftp.room(at).await {
                     Ok(room) => Ok((at, Some(room))),
-                    Err(Refusal::Lost(error)) => Err(error),
+                    Err(SftpError::Lost(error)) => Err(error),
                     Err(_) => Ok((at, None)),
                 }
             })
@@ -208,7 +216,7 @@ impl Ssh {
         self.permitted().await?;
         match sftp.rename(from, to).await {
             Ok(()) => Ok(()),
-            Err(Refusal::Unsupported) => {
+            Err(SftpError::Unsupported) => {
                 let output = self.run(&RemoteCommand::new(["mv", "-fT", "--", from, to]), &mut ()).await?;
                 match output.exit {
                     Exit::Code(0) => Ok(()),
@@ -219,20 +227,20 @@ impl Ssh {
                     }),
                 }
             }
-            Err(refusal) => Err(sftp.error(refusal, "renaming to", to)),
+            Err(error) => Err(sftp.error(error, "renaming to", to)),
         }
     }
 
-    /// A refusal as an error. A plain "failure" is asked about: the disk may be full.
+    /// An SFTP error as the caller's. A plain "failure" is asked about: the disk may be full.
     pub(super) async fn explain(
         &self,
         sftp: &Sftp,
-        refusal: Refusal,
+        error: SftpError,
         doing: &'static str,
         path: &str,
         wanted: u64,
     ) -> SshError {
-        if let Refusal::Failed(said) = &refusal {
+        if let SftpError::Failed(said) = &error {
             let no_space = said.to_ascii_lowercase().contains("space");
             if let Ok(room) = sftp.room(parent(path)).await {
                 let full = |cause| SshError::DiskFull { path: path.to_owned(), free: room.bytes, cause };
@@ -244,7 +252,7 @@ impl Ssh {
                 }
             }
         }
-        sftp.error(refusal, doing, path)
+        sftp.error(error, doing, path)
     }
 }
 
@@ -285,7 +293,7 @@ impl Drop for Temporary<'_> {
     }
 }
 
-async fn write_through(sftp: &Sftp, path: &str, bytes: &[u8], mode: u32) -> Result<(), Refusal> {
+async fn write_through(sftp: &Sftp, path: &str, bytes: &[u8], mode: u32) -> Result<(), SftpError> {
     let handle = sftp.create(path, mode).await?;
     let mut offset = 0;
     for part in bytes.chunks(sftp.write_size()) {
@@ -300,7 +308,7 @@ async fn write_through(sftp: &Sftp, path: &str, bytes: &[u8], mode: u32) -> Resu
 
 fn absolute(path: &str) -> Result<(), SshError> {
     let problem = if path.contains('\0') {
-        "it holds a NUL character"
+        "it has a NUL character"
     } else if !path.starts_with('/') {
         "it is not absolute"
     } else {

@@ -30,7 +30,7 @@ async fn read(path: &Path) -> Result<PrivateKey, KeyProblem> {
     }
     let bytes = tokio::fs::read(path).await.map_err(unreadable)?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| KeyProblem::NotAKey("it holds bytes that are no text".into()))?;
+        .map_err(|_| KeyProblem::NotAKey("it holds bytes that are not text".into()))?;
     decode(&text)
 }
 

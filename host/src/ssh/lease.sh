@@ -18,18 +18,19 @@ cd -- "$folder" 2>/dev/null || {
 }
 # A folder that other tools, too, call `releases` or `env` is a mark only with a name in it that a deployer gives.
 marked() {
-  for mark in lock generation live.json records releases/[0-9]*-[0-9]*-[0-9]* env/[0-9]*-[0-9]*-[0-9]*; do
+  for mark in lock lock.new generation generation.new live.json records releases/[0-9]*-[0-9]*-[0-9]* env/[0-9]*-[0-9]*-[0-9]*; do
     [ ! -e "$mark" ] || return 0
   done
   return 1
 }
+command -v flock >/dev/null 2>&1 || exit 21
+exec 9<. && flock -w 10 9 || exit 22
+# Only now: another deployer may be making the folder its own at this moment.
 if [ "$action" = take ] && ! marked; then
   found=$(ls -A | grep -vx 'lost+found' | head -n 6)
   [ -z "$found" ] || { echo 'foreign folder'; printf '%s\n' "$found"; exit 0; }
 fi
 [ -w . ] || exit 20
-command -v flock >/dev/null 2>&1 || exit 21
-exec 9<. && flock -w 10 9 || exit 22
 o= t= j= w= e=0 now=$(date +%s)
 if [ -f lock ]; then
   { IFS= read -r o; IFS= read -r t; IFS= read -r j; IFS= read -r w; } <lock
@@ -79,6 +80,11 @@ keep)
     touch -d "@$until" lock || exit 23
     echo ours
   else
+    # Whoever took the lease may have given it up by now, and is named by the generation.
+    if [ -z "$t" ] && [ -f generation ]; then
+      { IFS= read -r n; IFS= read -r go; IFS= read -r gj; IFS= read -r gw; } <generation
+      [ "$go" = "$owner" ] || { j=$gj w=$gw; }
+    fi
     printf 'lost\n%s\n%s\n' "$j" "$w"
   fi ;;
 give-up)

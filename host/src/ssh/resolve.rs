@@ -1,7 +1,7 @@
 //! Where a path on the target really leads, links followed.
 
 use super::files::parent;
-use super::sftp::Refusal;
+use super::sftp::SftpError;
 use super::{Ssh, SshError};
 
 impl Ssh {
@@ -10,7 +10,7 @@ impl Ssh {
         let path = path.trim_end_matches('/');
         let problem = |problem| Err(SshError::BadPath { path: path.to_owned(), problem });
         if path.contains('\0') {
-            return problem("it holds a NUL character");
+            return problem("it has a NUL character");
         }
         if !path.is_empty() && !path.starts_with('/') {
             return problem("it is not absolute");
@@ -18,19 +18,21 @@ impl Ssh {
         if path.is_empty() {
             return Ok("/".into());
         }
-        self.on_sftp(|sftp| async move {
-            let mut at = path;
-            loop {
-                match sftp.real_path(at).await {
-                    Ok(real) => {
-                        let rest = if at == "/" { path } else { path.get(at.len()..).unwrap_or_default() };
-                        return Ok(format!("{}{rest}", real.trim_end_matches('/')));
+        self.link
+            .on_sftp(|sftp| async move {
+                let mut at = path;
+                loop {
+                    match sftp.real_path(at).await {
+                        Ok(real) => {
+                            let rest =
+                                if at == "/" { path } else { path.get(at.len()..).unwrap_or_default() };
+                            return Ok(format!("{}{rest}", real.trim_end_matches('/')));
+                        }
+                        Err(SftpError::NotFound) if at != "/" => at = parent(at),
+                        Err(error) => return Err(sftp.error(error, "looking at", at)),
                     }
-                    Err(Refusal::NotFound) if at != "/" => at = parent(at),
-                    Err(refusal) => return Err(sftp.error(refusal, "looking at", at)),
                 }
-            }
-        })
-        .await
+            })
+            .await
     }
 }

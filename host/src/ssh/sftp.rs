@@ -9,7 +9,7 @@ use russh_sftp::client::error::Error;
 use russh_sftp::client::{Config, RawSftpSession};
 use russh_sftp::protocol::{FileAttributes, OpenFlags, Packet, StatusCode};
 
-use super::connection::{Connection, Session, SessionPermit};
+use super::channels::{Channels, Session, SessionPermit};
 use super::{Kind, SshError, Stat};
 
 /// A request may wait behind megabytes of others on a slow line; a dead line is noticed sooner, by
@@ -37,7 +37,7 @@ pub(super) struct Sftp {
 
 /// How a request went, when it did not go well.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum SftpError {
     NotFound,
     Denied,
     /// The request is not one that the server knows.
@@ -56,28 +56,28 @@ pub(super) struct Room {
 }
 
 impl Sftp {
-    pub(super) async fn open(connection: &Connection, mut session: Session) -> Result<Self, SshError> {
-        let target = connection.target().to_string();
+    pub(super) async fn open(channels: &Channels, mut session: Session) -> Result<Self, SshError> {
+        let target = channels.target().to_string();
         let none = |cause: &str| SshError::NoSftp { target: target.clone(), cause: cause.to_owned() };
         let asked = match session.channel() {
             Some(channel) => channel.request_subsystem(true, "sftp").await.is_ok(),
             None => false,
         };
         if !asked {
-            return Err(connection.lost("the opening of an SFTP session"));
+            return Err(channels.lost("the opening of an SFTP session"));
         }
-        if !connection.answer(&mut session).await? {
+        if !channels.answer(&mut session).await? {
             return Err(none("the server has no sftp subsystem"));
         }
         let Some((channel, permit)) = session.into_parts() else {
-            return Err(connection.lost("the opening of an SFTP session"));
+            return Err(channels.lost("the opening of an SFTP session"));
         };
         let config = Config { request_timeout_secs: REQUEST_LIMIT_SECONDS, ..Config::default() };
         let raw = RawSftpSession::new_with_config(channel.into_stream(), config);
         let version = match raw.init().await {
             Ok(version) => version,
-            Err(_) if !connection.is_alive() => {
-                return Err(connection.lost("the opening of an SFTP session"));
+            Err(_) if !channels.is_alive() => {
+                return Err(channels.lost("the opening of an SFTP session"));
             }
             Err(_) => return Err(none("its sftp subsystem ended without a word")),
         };
@@ -91,7 +91,7 @@ impl Sftp {
         Ok(Self {
             raw,
             target,
-            ended: connection.end_note(),
+            ended: channels.end_note(),
             closed: AtomicBool::new(false),
             extensions: version.extensions,
             write_size,
@@ -109,68 +109,68 @@ impl Sftp {
     }
 
     /// A new file, which must not exist, with this mode (less the server's umask).
-    pub(super) async fn create(&self, path: &str, mode: u32) -> Result<String, Refusal> {
+    pub(super) async fn create(&self, path: &str, mode: u32) -> Result<String, SftpError> {
         let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
         let handle = self.raw.open(path, flags, permissions(mode)).await;
-        handle.map(|handle| handle.handle).map_err(|error| self.refusal(error))
+        handle.map(|handle| handle.handle).map_err(|error| self.sftp_error(error))
     }
 
-    pub(super) async fn open_to_read(&self, path: &str) -> Result<String, Refusal> {
+    pub(super) async fn open_to_read(&self, path: &str) -> Result<String, SftpError> {
         let handle = self.raw.open(path, OpenFlags::READ, FileAttributes::empty()).await;
-        handle.map(|handle| handle.handle).map_err(|error| self.refusal(error))
+        handle.map(|handle| handle.handle).map_err(|error| self.sftp_error(error))
     }
 
     /// The next bytes, or none at the file's end.
-    pub(super) async fn read(&self, handle: &str, offset: u64, most: u32) -> Result<Vec<u8>, Refusal> {
+    pub(super) async fn read(&self, handle: &str, offset: u64, most: u32) -> Result<Vec<u8>, SftpError> {
         match self.raw.read(handle, offset, most).await {
             Ok(data) => Ok(data.data),
             Err(Error::Status(status)) if status.status_code == StatusCode::Eof => Ok(Vec::new()),
-            Err(error) => Err(self.refusal(error)),
+            Err(error) => Err(self.sftp_error(error)),
         }
     }
 
     /// Must be at most `write_size` bytes.
-    pub(super) async fn write(&self, handle: &str, offset: u64, data: Vec<u8>) -> Result<(), Refusal> {
+    pub(super) async fn write(&self, handle: &str, offset: u64, data: Vec<u8>) -> Result<(), SftpError> {
         self.done(self.raw.write(handle, offset, data).await)
     }
 
-    pub(super) async fn set_mode(&self, handle: &str, mode: u32) -> Result<(), Refusal> {
+    pub(super) async fn set_mode(&self, handle: &str, mode: u32) -> Result<(), SftpError> {
         self.done(self.raw.fsetstat(handle, permissions(mode)).await)
     }
 
-    pub(super) async fn set_path_mode(&self, path: &str, mode: u32) -> Result<(), Refusal> {
+    pub(super) async fn set_path_mode(&self, path: &str, mode: u32) -> Result<(), SftpError> {
         self.done(self.raw.setstat(path, permissions(mode)).await)
     }
 
     /// Onto the disk, where the server offers it.
-    pub(super) async fn sync(&self, handle: &str) -> Result<(), Refusal> {
+    pub(super) async fn sync(&self, handle: &str) -> Result<(), SftpError> {
         if !self.extensions.contains_key(FSYNC) {
             return Ok(());
         }
         self.done(self.raw.fsync(handle).await)
     }
 
-    pub(super) async fn close(&self, handle: &str) -> Result<(), Refusal> {
+    pub(super) async fn close(&self, handle: &str) -> Result<(), SftpError> {
         self.done(self.raw.close(handle).await)
     }
 
-    pub(super) async fn make_directory(&self, path: &str, mode: u32) -> Result<(), Refusal> {
+    pub(super) async fn make_directory(&self, path: &str, mode: u32) -> Result<(), SftpError> {
         self.done(self.raw.mkdir(path, permissions(mode)).await)
     }
 
     /// OpenSSH takes the link's two paths in the other order than the draft it implements.
-    pub(super) async fn make_link(&self, path: &str, to: &str) -> Result<(), Refusal> {
+    pub(super) async fn make_link(&self, path: &str, to: &str) -> Result<(), SftpError> {
         self.done(self.raw.symlink(to, path).await)
     }
 
-    pub(super) async fn remove_file(&self, path: &str) -> Result<(), Refusal> {
+    pub(super) async fn remove_file(&self, path: &str) -> Result<(), SftpError> {
         self.done(self.raw.remove(path).await)
     }
 
     /// Replaces what is at `to`, if the server can.
-    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), Refusal> {
+    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), SftpError> {
         if !self.extensions.contains_key(POSIX_RENAME) {
-            return Err(Refusal::Unsupported);
+            return Err(SftpError::Unsupported);
         }
         let mut data = Vec::with_capacity(from.len() + to.len() + 8);
         for text in [from, to] {
@@ -179,34 +179,34 @@ impl Sftp {
         }
         match self.raw.extended(POSIX_RENAME, data).await {
             Ok(Packet::Status(status)) if status.status_code == StatusCode::Ok => Ok(()),
-            Ok(Packet::Status(status)) => Err(self.refusal(Error::Status(status))),
-            Ok(_) => Err(self.refusal(Error::UnexpectedPacket)),
-            Err(error) => Err(self.refusal(error)),
+            Ok(Packet::Status(status)) => Err(self.sftp_error(Error::Status(status))),
+            Ok(_) => Err(self.sftp_error(Error::UnexpectedPacket)),
+            Err(error) => Err(self.sftp_error(error)),
         }
     }
 
     /// Without following a link.
-    pub(super) async fn lstat(&self, path: &str) -> Result<Option<Stat>, Refusal> {
+    pub(super) async fn lstat(&self, path: &str) -> Result<Option<Stat>, SftpError> {
         self.found(self.raw.lstat(path).await.map(|attrs| attrs.attrs))
     }
 
     /// Following links.
-    pub(super) async fn stat(&self, path: &str) -> Result<Option<Stat>, Refusal> {
+    pub(super) async fn stat(&self, path: &str) -> Result<Option<Stat>, SftpError> {
         self.found(self.raw.stat(path).await.map(|attrs| attrs.attrs))
     }
 
     /// The path without links. OpenSSH's server resolves a path whose last name is missing, too.
-    pub(super) async fn real_path(&self, path: &str) -> Result<String, Refusal> {
-        let name = self.raw.realpath(path).await.map_err(|error| self.refusal(error))?;
+    pub(super) async fn real_path(&self, path: &str) -> Result<String, SftpError> {
+        let name = self.raw.realpath(path).await.map_err(|error| self.sftp_error(error))?;
         let first = name.files.into_iter().next();
         first
             .map(|file| file.filename)
-            .ok_or_else(|| Refusal::Failed("it gave no name for the path".to_owned()))
+            .ok_or_else(|| SftpError::Failed("it gave no name for the path".to_owned()))
     }
 
-    pub(super) async fn room(&self, path: &str) -> Result<Room, Refusal> {
+    pub(super) async fn room(&self, path: &str) -> Result<Room, SftpError> {
         if !self.extensions.contains_key(STATVFS) {
-            return Err(Refusal::Unsupported);
+            return Err(SftpError::Unsupported);
         }
         match self.raw.statvfs(path).await {
             Ok(vfs) => Ok(Room {
@@ -214,33 +214,33 @@ impl Sftp {
                 // Some file systems count no inodes at all.
                 files: if vfs.inodes == 0 { u64::MAX } else { vfs.inodes_avail },
             }),
-            Err(error) => Err(self.refusal(error)),
+            Err(error) => Err(self.sftp_error(error)),
         }
     }
 
-    /// A refusal as the caller's error.
-    pub(super) fn error(&self, refusal: Refusal, doing: &'static str, path: &str) -> SshError {
+    /// As the caller's error.
+    pub(super) fn error(&self, error: SftpError, doing: &'static str, path: &str) -> SshError {
         let path = path.to_owned();
-        match refusal {
-            Refusal::NotFound => SshError::NotFound { path },
-            Refusal::Denied => SshError::Denied { doing, path },
-            Refusal::Unsupported => {
+        match error {
+            SftpError::NotFound => SshError::NotFound { path },
+            SftpError::Denied => SshError::Denied { doing, path },
+            SftpError::Unsupported => {
                 SshError::Remote { doing, path, said: "the server's SFTP cannot do this".into() }
             }
-            Refusal::Failed(said) => SshError::Remote { doing, path, said },
-            Refusal::Lost(SshError::Lost { target, cause, process, .. }) => {
+            SftpError::Failed(said) => SshError::Remote { doing, path, said },
+            SftpError::Lost(SshError::Lost { target, cause, process, .. }) => {
                 SshError::Lost { target, during: format!("{doing} {path}"), cause, process }
             }
-            Refusal::Lost(error) => error,
+            SftpError::Lost(error) => error,
         }
     }
 
-    fn done<T>(&self, result: Result<T, Error>) -> Result<(), Refusal> {
-        result.map(|_| ()).map_err(|error| self.refusal(error))
+    fn done<T>(&self, result: Result<T, Error>) -> Result<(), SftpError> {
+        result.map(|_| ()).map_err(|error| self.sftp_error(error))
     }
 
-    fn found(&self, result: Result<FileAttributes, Error>) -> Result<Option<Stat>, Refusal> {
-        match result.map_err(|error| self.refusal(error)) {
+    fn found(&self, result: Result<FileAttributes, Error>) -> Result<Option<Stat>, SftpError> {
+        match result.map_err(|error| self.sftp_error(error)) {
             Ok(attributes) => {
                 let mode = attributes.permissions.unwrap_or_default();
                 Ok(Some(Stat {
@@ -254,30 +254,30 @@ impl Sftp {
                     mode: mode & 0o7777,
                 }))
             }
-            Err(Refusal::NotFound) => Ok(None),
-            Err(refusal) => Err(refusal),
+            Err(SftpError::NotFound) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
-    fn refusal(&self, error: Error) -> Refusal {
+    fn sftp_error(&self, error: Error) -> SftpError {
         let cause = match error {
             Error::Status(status) => match status.status_code {
-                StatusCode::NoSuchFile => return Refusal::NotFound,
-                StatusCode::PermissionDenied => return Refusal::Denied,
-                StatusCode::OpUnsupported => return Refusal::Unsupported,
+                StatusCode::NoSuchFile => return SftpError::NotFound,
+                StatusCode::PermissionDenied => return SftpError::Denied,
+                StatusCode::OpUnsupported => return SftpError::Unsupported,
                 StatusCode::NoConnection | StatusCode::ConnectionLost => status.error_message,
-                _ => return Refusal::Failed(status.error_message),
+                _ => return SftpError::Failed(status.error_message),
             },
-            Error::Limited(said) => return Refusal::Failed(said),
+            Error::Limited(said) => return SftpError::Failed(said),
             Error::UnexpectedPacket => {
-                return Refusal::Failed("an answer that does not fit".into());
+                return SftpError::Failed("an answer that does not fit".into());
             }
             Error::Timeout => format!("no answer within {REQUEST_LIMIT_SECONDS} s"),
             // All else is the library's word for a session that has ended.
             Error::IO(_) | Error::UnexpectedBehavior(_) => "the SFTP session ended".into(),
         };
         self.closed.store(true, Ordering::Relaxed);
-        Refusal::Lost(SshError::Lost {
+        SftpError::Lost(SshError::Lost {
             target: self.target.clone(),
             during: "a file operation".into(),
             cause: self.ended.get().cloned().unwrap_or(cause),

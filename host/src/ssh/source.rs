@@ -82,7 +82,7 @@ impl Source {
             _ => SshError::SourceUnreadable { path: path.clone(), source: Arc::new(error) },
         })?;
         if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            return Err(changed(&path, "it is no file any more"));
+            return Err(changed(&path, "it is not a file any more"));
         }
         Ok(Reader { path, file, size, sha256, read: 0, digest: Sha256::new() })
     }

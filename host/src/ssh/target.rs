@@ -83,7 +83,7 @@ impl FromStr for Target {
                 rest.split_once(']').ok_or_else(|| bad("the '[' has no ']' after it".into()))?;
             let plain = host.split('%').next().unwrap_or(host);
             if plain.parse::<Ipv6Addr>().is_err() {
-                return Err(bad(format!("{host:?} in the brackets is no IPv6 address")));
+                return Err(bad(format!("{host:?} in the brackets is not an IPv6 address")));
             }
             match rest.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
@@ -112,7 +112,7 @@ impl FromStr for Target {
             None => 22,
             Some(text) => match text.parse::<u16>() {
                 Ok(port) if port > 0 => port,
-                _ => return Err(bad(format!("{text:?} is no port between 1 and 65535"))),
+                _ => return Err(bad(format!("{text:?} is not a port between 1 and 65535"))),
             },
         };
         Ok(Self { user: user.to_owned(), host: canonical(host), port })
@@ -184,12 +184,12 @@ mod tests {
         check("", Err("there is no host"));
         check("@host", Err("no user"));
         check("a b@host", Err("' '"));
-        check("host:", Err("\"\" is no port"));
-        check("host:0", Err("\"0\" is no port"));
+        check("host:", Err("\"\" is not a port"));
+        check("host:0", Err("\"0\" is not a port"));
         check("host:70000", Err("70000"));
         check("::1", Err("brackets"));
         check("[::1", Err("no ']'"));
-        check("[host]:22", Err("no IPv6"));
+        check("[host]:22", Err("not an IPv6"));
         check("[::1]22", Err("':port'"));
         check("ho st", Err("' '"));
         check("-oProxyCommand=x", Err("'='"));

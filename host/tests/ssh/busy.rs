@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use deployer::model::RemoteProcess;
 use deployer::ssh::{
-    Asked, Ended, Entry, EntryKind, Exit, LEASE_TIME, Lease, LeaseRequest, Place, RemoteCommand, Ssh,
-    SshError, Stream, Taken, Watch,
+    Exit, KillOutcome, LEASE_TIME, Lease, LeaseRequest, RemoteCommand, Slot, SlotRequest, Ssh, SshError,
+    Stream, Taken, UploadEntry, UploadKind, Watch,
 };
 use futures::future::join_all;
 use sha2::{Digest, Sha256};
@@ -113,7 +113,7 @@ async fn a_lease_outlives_its_time_while_every_channel_for_commands_is_busy() {
     let victim = busy.pop().unwrap();
     victim.cancel.cancel();
     let (end, took) = timed(victim.end).await;
-    assert!(matches!(end.unwrap(), Err(SshError::Cancelled { ended: Ended::Terminated, .. })));
+    assert!(matches!(end.unwrap(), Err(SshError::Cancelled { ended: KillOutcome::Terminated, .. })));
     assert!(took < SOON, "the ending took {took:?}");
     assert_eq!(waiting.await.unwrap().unwrap(), Exit::Code(0));
 }
@@ -137,7 +137,7 @@ async fn all_commands_are_ended_side_by_side() {
         for end in ends {
             let Err(SshError::Cancelled { ended, .. }) = end.unwrap() else { panic!("it was cancelled") };
             // On a server that is too slow to answer in time, it is ended twice at once: either may find it gone.
-            assert!(!matches!(ended, Ended::Unknown(_)), "{ended:?}");
+            assert!(!matches!(ended, KillOutcome::Unknown(_)), "{ended:?}");
         }
         assert!(!groups.into_iter().any(group_runs));
         times.push(took);
@@ -164,7 +164,7 @@ async fn a_server_with_few_sessions_is_worked_with() {
         }
         long.cancel.cancel();
         let (end, took) = timed(long.end).await;
-        assert!(matches!(end.unwrap(), Err(SshError::Cancelled { ended: Ended::Terminated, .. })));
+        assert!(matches!(end.unwrap(), Err(SshError::Cancelled { ended: KillOutcome::Terminated, .. })));
         assert!(took < SOON, "with {allowed} sessions the ending took {took:?}");
         assert!(!group_runs(process.group));
         for running in others.drain(..) {
@@ -188,42 +188,44 @@ async fn a_server_with_too_few_sessions_is_told_what_to_set() {
     }
 }
 
-async fn asked(ssh: &Ssh, name: &str) -> Asked {
-    ssh.ask_for_place((true, name.into())).await
+async fn asked(ssh: &Ssh, name: &str) -> SlotRequest {
+    ssh.request_slot((true, name.into())).await
 }
 
-async fn placed(ssh: &Ssh, name: &str) -> Place {
+async fn granted(ssh: &Ssh, name: &str) -> Slot {
     match asked(ssh, name).await {
-        Asked::Now(place) => place,
-        Asked::Later(_) => panic!("{name} has to wait"),
+        SlotRequest::Granted(place) => place,
+        SlotRequest::Queued(_) => panic!("{name} has to wait"),
     }
 }
 
 #[tokio::test]
-async fn there_are_as_many_places_as_the_server_has_sessions_for_commands() {
+async fn there_are_as_many_slots_as_the_server_has_sessions_for_commands() {
     for (settings, expect) in [("", 7), ("MaxSessions 5", 2), ("MaxSessions 3", 1)] {
         let server = Server::start_with(&["ed25519"], settings);
         let ssh = server.ssh();
-        let mut places = Vec::new();
+        let mut slots = Vec::new();
         for number in 0..expect {
-            places.push(placed(&ssh, &number.to_string()).await);
+            slots.push(granted(&ssh, &number.to_string()).await);
         }
-        let Asked::Later(waiting) = asked(&ssh, "last").await else { panic!("one too many: {settings}") };
+        let SlotRequest::Queued(waiting) = asked(&ssh, "last").await else {
+            panic!("one too many: {settings}")
+        };
         assert_eq!(waiting.workers(), expect);
-        places.pop();
-        let last = waiting.place().await;
-        assert!(matches!(asked(&ssh, "later").await, Asked::Later(_)));
-        drop((places, last));
-        placed(&ssh, "alone").await;
+        slots.pop();
+        let last = waiting.slot().await;
+        assert!(matches!(asked(&ssh, "later").await, SlotRequest::Queued(_)));
+        drop((slots, last));
+        granted(&ssh, "alone").await;
     }
 }
 
 #[tokio::test]
-async fn where_no_server_is_nobody_waits_for_a_place() {
+async fn where_no_server_is_nobody_waits_for_a_slot() {
     let server = Server::start();
     let ssh = server.ssh();
     drop(server);
-    let _places = [placed(&ssh, "1").await, placed(&ssh, "2").await, placed(&ssh, "3").await];
+    let _slots = [granted(&ssh, "1").await, granted(&ssh, "2").await, granted(&ssh, "3").await];
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,15 +237,15 @@ async fn a_large_upload_keeps_nobody_waiting() {
     let content = vec![7; 200 << 20];
     std::fs::write(tree.path().join("large"), &content).unwrap();
     let sha256 = hex::encode(Sha256::digest(&content));
-    let kind = EntryKind::File { size: content.len() as u64, sha256 };
-    let entries = [Entry { path: "large".into(), kind, mode: 0o644 }];
-    let _place = placed(&ssh, "the upload").await;
+    let kind = UploadKind::File { size: content.len() as u64, sha256 };
+    let entries = [UploadEntry { path: "large".into(), kind, mode: 0o644 }];
+    let _slot = granted(&ssh, "the upload").await;
     let small = server.remote("small");
-    // Through sessions of the upload's own, and, where others have all places, through the one that is shared.
+    // Through sessions of the upload's own, and, where others have all slots, through the one that is shared.
     for others in [0, 6] {
-        let mut places = Vec::new();
+        let mut slots = Vec::new();
         for number in 0..others {
-            places.push(placed(&ssh, &number.to_string()).await);
+            slots.push(granted(&ssh, &number.to_string()).await);
         }
         let mut commands: Vec<Running> =
             (0..others + usize::from(others > 0)).map(|_| start(&ssh, SLEEP)).collect();

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use deployer::model::RemoteProcess;
-use deployer::ssh::{Ended, Exit, RemoteCommand, SshError, Stream, Watch, environment_text};
+use deployer::ssh::{Exit, KillOutcome, RemoteCommand, SshError, Stream, Watch, environment_text};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::server::{Server, group_runs, until};
@@ -176,7 +176,7 @@ async fn a_command_is_over_when_it_exits_even_if_it_left_something_running() {
     // Its leader is gone; the group is ended all the same.
     let process = started(&mut seen).await;
     assert!(group_runs(process.group));
-    assert_eq!(ssh.kill_group(&process).await.unwrap(), Ended::Terminated);
+    assert_eq!(ssh.kill_group(&process).await.unwrap(), KillOutcome::Terminated);
     assert!(!group_runs(process.group));
 }
 
@@ -184,7 +184,7 @@ async fn a_command_is_over_when_it_exits_even_if_it_left_something_running() {
 async fn a_timeout_ends_the_remote_process() {
     let server = Server::start();
     let ssh = server.ssh();
-    for (deaf, expect) in [(false, Ended::Terminated), (true, Ended::Killed)] {
+    for (deaf, expect) in [(false, KillOutcome::Terminated), (true, KillOutcome::Killed)] {
         let (mut watch, mut seen) = watcher();
         let command = stubborn(deaf).timeout(Duration::from_millis(700));
         let error = ssh.run(&command, &mut watch).await.unwrap_err();
@@ -193,7 +193,7 @@ async fn a_timeout_ends_the_remote_process() {
         assert_eq!(last, "ready");
         let process = ready(&mut seen).await;
         assert!(!group_runs(process.group));
-        assert_eq!(ssh.kill_group(&process).await.unwrap(), Ended::Gone);
+        assert_eq!(ssh.kill_group(&process).await.unwrap(), KillOutcome::Gone);
     }
 }
 
@@ -213,7 +213,7 @@ async fn cancelling_and_dropping_end_the_remote_process() {
     assert!(group_runs(process.group));
     cancel.cancel();
     let error = run.await.unwrap().unwrap_err();
-    assert!(matches!(error, SshError::Cancelled { ended: Ended::Killed, .. }), "{error}");
+    assert!(matches!(error, SshError::Cancelled { ended: KillOutcome::Killed, .. }), "{error}");
     assert!(!group_runs(process.group));
 
     let (mut watch, mut seen) = watcher();
@@ -253,13 +253,13 @@ async fn a_group_is_only_ended_if_it_is_the_one_meant() {
     let (boot, ticks) = process.started.split_once('/').unwrap();
     for started in [format!("{boot}/{ticks}0"), format!("other-boot/{ticks}")] {
         let other = RemoteProcess { group: process.group, started };
-        assert_eq!(ssh.kill_group(&other).await.unwrap(), Ended::Gone);
+        assert_eq!(ssh.kill_group(&other).await.unwrap(), KillOutcome::Gone);
         assert!(group_runs(process.group));
     }
     // As after a crash: another connection, and only what was written down.
     let written = serde_json::to_string(&process).unwrap();
     let read: RemoteProcess = serde_json::from_str(&written).unwrap();
-    assert_eq!(server.ssh().kill_group(&read).await.unwrap(), Ended::Terminated);
+    assert_eq!(server.ssh().kill_group(&read).await.unwrap(), KillOutcome::Terminated);
     assert_eq!(run.await.unwrap().unwrap().exit, Exit::Signal("TERM".into()));
 }
 
@@ -280,7 +280,7 @@ async fn a_connection_lost_under_a_command_leaves_its_outcome_open() {
     let SshError::Lost { process: Some(left), .. } = error else { panic!("{text}") };
     assert_eq!(left, process);
     assert!(group_runs(process.group));
-    assert_eq!(ssh.kill_group(&left).await.unwrap(), Ended::Killed);
+    assert_eq!(ssh.kill_group(&left).await.unwrap(), KillOutcome::Killed);
     assert!(!group_runs(process.group));
 }
 

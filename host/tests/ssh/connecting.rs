@@ -101,7 +101,7 @@ async fn a_key_that_cannot_be_used_is_named_with_the_way_out() {
     check("locked", &["passphrase", "without a passphrase"]).await;
     std::fs::write(server.path("text"), "not a key\n").unwrap();
     set_mode(&server.path("text"), 0o600);
-    check("text", &["no private key"]).await;
+    check("text", &["not a private key"]).await;
     std::fs::create_dir(server.path("folder")).unwrap();
     check("folder", &["not a file"]).await;
     for format in ["PEM", "PKCS8"] {

@@ -43,7 +43,7 @@ async fn a_file_is_written_whole_with_its_mode_and_read_back() {
     let error = ssh.write_file(&server.remote("no/where"), b"", 0o600).await.unwrap_err();
     assert!(matches!(error, SshError::NotFound { .. }), "{error}");
     let error = ssh.make_directory(&server.remote("id/x"), 0o700).await.unwrap_err();
-    assert!(error.to_string().contains("is no directory"), "{error}");
+    assert!(error.to_string().contains("is not a directory"), "{error}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use deployer::ssh::{Entry, EntryKind, Fault, Progress, SshError, Uploaded};
+use deployer::ssh::{Fault, Progress, SshError, UploadEntry, UploadKind, Uploaded};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 /// What is below a directory.
-fn entries(root: &Path) -> Vec<Entry> {
+fn entries(root: &Path) -> Vec<UploadEntry> {
     let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for inside in folder.read_dir().unwrap() {
@@ -40,30 +40,30 @@ fn entries(root: &Path) -> Vec<Entry> {
             let mode = metadata.permissions().mode() & 0o7777;
             let (kind, mode) = if metadata.is_symlink() {
                 let target = std::fs::read_link(&path).unwrap().to_str().unwrap().into();
-                (EntryKind::Link { target }, 0)
+                (UploadKind::Link { target }, 0)
             } else if metadata.is_dir() {
                 folders.push(path.clone());
-                (EntryKind::Directory, mode)
+                (UploadKind::Directory, mode)
             } else {
                 let bytes = std::fs::read(&path).unwrap();
                 let (size, sha256) = (bytes.len() as u64, hex::encode(Sha256::digest(&bytes)));
-                (EntryKind::File { size, sha256 }, mode)
+                (UploadKind::File { size, sha256 }, mode)
             };
             let path = path.strip_prefix(root).unwrap().to_str().unwrap().into();
-            found.push(Entry { path, kind, mode });
+            found.push(UploadEntry { path, kind, mode });
         }
     }
     found
 }
 
-fn by_path(entries: &[Entry]) -> BTreeMap<&str, &Entry> {
+fn by_path(entries: &[UploadEntry]) -> BTreeMap<&str, &UploadEntry> {
     entries.iter().map(|entry| (entry.path.as_str(), entry)).collect()
 }
 
 async fn upload(
     server: &Server,
     tree: &TempDir,
-    entries: &[Entry],
+    entries: &[UploadEntry],
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Uploaded, SshError> {
     server.ssh().upload(tree.path(), entries, &server.remote("releases/new"), progress).await
@@ -95,7 +95,7 @@ async fn a_tree_arrives_as_it_is() {
     set_mode(&tree.path().join("closed"), 0o555);
     set_mode(&tree.path().join("edges"), 0o2770);
     let sent = entries(tree.path());
-    let files = sent.iter().filter(|entry| matches!(entry.kind, EntryKind::File { .. })).count() as u64;
+    let files = sent.iter().filter(|entry| matches!(entry.kind, UploadKind::File { .. })).count() as u64;
 
     let last = std::sync::Mutex::new(Progress::default());
     let note = |progress: Progress| {
@@ -192,7 +192,7 @@ async fn bad_entries_are_refused_before_anything_is_sent() {
     let server = Server::start();
     let tree = tree();
     for path in ["../up", "/etc/passwd", "a/../../b", ""] {
-        let entry = Entry { path: path.into(), kind: EntryKind::Directory, mode: 0o755 };
+        let entry = UploadEntry { path: path.into(), kind: UploadKind::Directory, mode: 0o755 };
         let error = upload(&server, &tree, &[entry], &|_| ()).await.unwrap_err();
         assert!(matches!(error, SshError::BadEntry { .. }), "{error}");
     }
@@ -215,7 +215,7 @@ async fn interrupted(server: Server, interrupt: impl Fn(&mut Server) + Send + Sy
     let total: u64 = sent
         .iter()
         .map(|entry| match entry.kind {
-            EntryKind::File { size, .. } => size,
+            UploadKind::File { size, .. } => size,
             _ => 0,
         })
         .sum();

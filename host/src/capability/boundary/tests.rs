@@ -140,6 +140,12 @@ fn words_of_commands_name_no_environment() {
     check("env/bin/python", Some("/opt/fpai/services/one/releases/2"), false, false);
     check("/opt/fpai/services/one/releases/2/env/x", None, false, false);
     check("/usr/bin/env", None, false, false);
+    check("/proc/self/root/opt/fpai/services/two/env/2", None, true, true);
+    check("/proc/1/task/1/root/opt/fpai/services/one/env/2", None, true, false);
+    check("/proc/self/cwd/env/3", Some(root), true, true);
+    check("/proc/self/cwd/../../env/3", Some("/opt/fpai/services/one/releases/2"), true, true);
+    check("/mnt/all/opt/fpai/services/two/env/2", None, true, true);
+    check("/mnt/opt/fpai/services-of-others/two/env/2", None, false, false);
     check("a/b", None, false, false);
     check("", Some(root), false, false);
 }

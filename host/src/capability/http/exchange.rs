@@ -235,7 +235,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::capability::http::HttpClient;
+    use crate::capability::HttpClient;
 
     fn asked() -> Asked {
         let headers = headers(&[("x-probe".into(), "1".into())], false).unwrap();

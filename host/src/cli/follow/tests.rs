@@ -78,8 +78,8 @@ async fn the_events_so_far_are_read_without_waiting_for_more() {
     let client = Client::new(&format!("http://{}", server.address), None).unwrap();
     let job = submit(&client).await;
     let mut kinds = Vec::new();
-    so_far(&client, &job, |seen| kinds.push((seen.id, seen.kind.clone()))).await.unwrap();
-    assert_eq!(kinds, [(1, "job".to_owned())]);
+    so_far(&client, &job, |seen| kinds.push((seen.id, seen.kind))).await.unwrap();
+    assert_eq!(kinds, [(1, EventKind::Job)]);
     ledger.finish(&job, JobState::Failed(Aftermath::Untouched), None).await;
     let value = client.get(&["deploy", &job]).await.unwrap();
     assert_eq!(finish(&client, value, false, &[]).unwrap(), ExitCode::FAILURE);

@@ -3,13 +3,13 @@ use serde_json::json;
 
 use super::*;
 
-fn seen(kind: &str, data: Value) -> Seen {
-    Seen { id: 1, kind: kind.to_owned(), data }
+fn seen(kind: EventKind, data: Value) -> Seen {
+    Seen { id: 1, kind, data }
 }
 
 fn phase(name: &str, status: &str, details: Value, error: Value) -> Seen {
     seen(
-        "phase",
+        EventKind::Phase,
         json!({
             "phase": name, "status": status, "details": details, "error": error,
             "started_at": "2026-01-01T00:00:00.000Z", "completed_at": "2026-01-01T00:00:01.234Z",
@@ -51,7 +51,7 @@ fn a_phase_that_ended_is_one_line() {
     );
     let skipped = json!({ "phase": "Register", "status": "skipped", "details": { "reason": "no registry" } });
     check(
-        seen("phase", skipped),
+        seen(EventKind::Phase, skipped),
         "Register: skipped (no registry)",
         "- Register                  no registry",
     );
@@ -96,33 +96,32 @@ fn a_log_has_one_line_for_each_event() {
     let check = |event: Seen, expect: Option<&str>| assert_eq!(event.dated().as_deref(), expect);
     let at = "2026-01-01T10:20:30.000Z";
     check(
-        seen("log", json!({ "phase": "Build", "level": "info", "line": "Step 1/7\n", "at": at })),
+        seen(EventKind::Log, json!({ "phase": "Build", "level": "info", "line": "Step 1/7\n", "at": at })),
         Some("10:20:30 Build: Step 1/7"),
     );
     check(
-        seen("log", json!({ "plugin": "docker", "level": "warn", "line": "slow", "at": at })),
+        seen(EventKind::Log, json!({ "plugin": "docker", "level": "warn", "line": "slow", "at": at })),
         Some("10:20:30 docker: warning: slow"),
     );
     check(
-        seen("job", json!({ "status": "failed", "error": "no space", "at": at })),
+        seen(EventKind::Job, json!({ "status": "failed", "error": "no space", "at": at })),
         Some("10:20:30 failed: no space"),
     );
-    check(seen("log", json!({ "line": "a\u{1b}[2Jb\r", "at": at })), Some("10:20:30 a[2Jb"));
+    check(seen(EventKind::Log, json!({ "line": "a\u{1b}[2Jb\r", "at": at })), Some("10:20:30 a[2Jb"));
     check(phase("Build", "running", json!({}), Value::Null), Some("00:00:01 Build: running"));
-    check(seen("progress", json!({ "at": at })), None);
-    check(seen("novelty", json!({ "at": at })), None);
+    check(seen(EventKind::Progress, json!({ "at": at })), None);
 }
 
 #[test]
 fn only_a_final_status_ends_a_job() {
-    let check = |kind: &str, status: &str, expect: bool| {
-        assert_eq!(seen(kind, json!({ "status": status })).ends_the_job(), expect, "{kind} {status}");
+    let check = |kind: EventKind, status: &str, expect: bool| {
+        assert_eq!(seen(kind, json!({ "status": status })).ends_the_job(), expect, "{kind:?} {status}");
     };
-    check("job", "completed", true);
-    check("job", "failed", true);
-    check("job", "cancelled", true);
-    check("job", "running", false);
-    check("phase", "failed", false);
+    check(EventKind::Job, "completed", true);
+    check(EventKind::Job, "failed", true);
+    check(EventKind::Job, "cancelled", true);
+    check(EventKind::Job, "running", false);
+    check(EventKind::Phase, "failed", false);
 }
 
 #[test]
@@ -137,9 +136,9 @@ fn durations_are_short() {
 fn an_amount_is_files_and_bytes() {
     let event =
         json!({ "files_done": 20, "files_total": 5000, "bytes_done": 1024, "bytes_total": 1_048_576 });
-    let known = seen("progress", event).amount().unwrap();
+    let known = seen(EventKind::Progress, event).amount().unwrap();
     assert_eq!(amount(known), "20 of 5,000 files, 1.00 KiB of 1.00 MiB");
-    assert_eq!(seen("progress", json!({ "files_done": 1 })).amount(), None);
+    assert_eq!(seen(EventKind::Progress, json!({ "files_done": 1 })).amount(), None);
 }
 
 fn a_job(status: &str, failure: Value, register: Value) -> Job {

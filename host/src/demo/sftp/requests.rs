@@ -21,8 +21,10 @@ use russh_sftp::protocol::{
 use russh_sftp::{de, ser};
 use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps};
 
-use super::{LONGEST_PACKET, Refusal};
+use super::error::RequestError;
 
+/// The longest packet, as OpenSSH has it. Also told to the client by `limits@openssh.com`.
+pub const LONGEST_PACKET: u32 = 256 * 1024;
 /// What a client may read or write at once: a packet less its headers, as OpenSSH has it.
 const LONGEST_DATA: u32 = LONGEST_PACKET - 1024;
 /// As many as OpenSSH gives names to in one answer.
@@ -53,7 +55,7 @@ impl Requests {
         Requests { home, handles: HashMap::new(), given: 0 }
     }
 
-    pub fn answer(&mut self, request: Packet) -> Result<Packet, Refusal> {
+    pub fn answer(&mut self, request: Packet) -> Result<Packet, RequestError> {
         match request {
             Packet::Init(_) => Ok(version()),
             Packet::Open(it) => {
@@ -61,7 +63,7 @@ impl Requests {
                 Ok(self.hand_out(it.id, opened))
             }
             Packet::Close(it) => {
-                self.handles.remove(&it.handle).ok_or(Refusal::Handle)?;
+                self.handles.remove(&it.handle).ok_or(RequestError::Handle)?;
                 done(it.id)
             }
             Packet::Read(it) => {
@@ -72,7 +74,7 @@ impl Requests {
                 match self.handles.get_mut(&it.handle) {
                     Some(Opened::File(file)) => file.write_all_at(&it.data, it.offset)?,
                     Some(Opened::Log(file)) => file.write_all(&it.data)?,
-                    Some(Opened::Folder { .. }) | None => return Err(Refusal::Handle),
+                    Some(Opened::Folder { .. }) | None => return Err(RequestError::Handle),
                 }
                 done(it.id)
             }
@@ -133,12 +135,12 @@ impl Requests {
             | Packet::Name(_)
             | Packet::Attrs(_)
             | Packet::ExtendedReply(_) => {
-                Err(Refusal::Malformed("a packet that only servers send".to_owned()))
+                Err(RequestError::Malformed("a packet that only servers send".to_owned()))
             }
         }
     }
 
-    fn extended(&self, request: Extended) -> Result<Packet, Refusal> {
+    fn extended(&self, request: Extended) -> Result<Packet, RequestError> {
         let id = request.id;
         let mut data = Bytes::from(request.data);
         match request.request.as_str() {
@@ -187,11 +189,16 @@ impl Requests {
                     },
                 )
             }
-            other => Err(Refusal::Unsupported(other.to_owned())),
+            other => Err(RequestError::Unsupported(other.to_owned())),
         }
     }
 
-    fn open(&self, path: &str, flags: OpenFlags, attributes: &FileAttributes) -> Result<Opened, Refusal> {
+    fn open(
+        &self,
+        path: &str,
+        flags: OpenFlags,
+        attributes: &FileAttributes,
+    ) -> Result<Opened, RequestError> {
         let mut options = OpenOptions::from(flags);
         // Neither reading nor writing is what Rust refuses and C takes for reading.
         if !flags.intersects(OpenFlags::READ | OpenFlags::WRITE | OpenFlags::APPEND) {
@@ -208,26 +215,26 @@ impl Requests {
         Handle { id, handle }.into()
     }
 
-    fn file(&self, handle: &str) -> Result<&Open, Refusal> {
+    fn file(&self, handle: &str) -> Result<&Open, RequestError> {
         match self.handles.get(handle) {
             Some(Opened::File(file) | Opened::Log(file)) => Ok(file),
-            Some(Opened::Folder { .. }) | None => Err(Refusal::Handle),
+            Some(Opened::Folder { .. }) | None => Err(RequestError::Handle),
         }
     }
 
-    fn read(&self, handle: &str, offset: u64, length: u32) -> Result<Vec<u8>, Refusal> {
+    fn read(&self, handle: &str, offset: u64, length: u32) -> Result<Vec<u8>, RequestError> {
         let mut data = vec![0; length.min(LONGEST_DATA) as usize];
         let read = self.file(handle)?.read_at(&mut data, offset)?;
         if read == 0 && length > 0 {
-            return Err(Refusal::End);
+            return Err(RequestError::End);
         }
         data.truncate(read);
         Ok(data)
     }
 
-    fn list(&mut self, handle: &str) -> Result<Vec<File>, Refusal> {
+    fn list(&mut self, handle: &str) -> Result<Vec<File>, RequestError> {
         let Some(Opened::Folder { path, entries, begun }) = self.handles.get_mut(handle) else {
-            return Err(Refusal::Handle);
+            return Err(RequestError::Handle);
         };
         let mut files = Vec::new();
         if !*begun {
@@ -243,7 +250,7 @@ impl Requests {
                 files.push(File::new(entry.file_name().to_string_lossy(), wire(&metadata)));
             }
         }
-        if files.is_empty() { Err(Refusal::End) } else { Ok(files) }
+        if files.is_empty() { Err(RequestError::End) } else { Ok(files) }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -265,24 +272,24 @@ fn version() -> Packet {
     version.into()
 }
 
-fn done(id: u32) -> Result<Packet, Refusal> {
+fn done(id: u32) -> Result<Packet, RequestError> {
     Ok(Packet::status(id, StatusCode::Ok, "Success", "en"))
 }
 
-fn attributes(id: u32, metadata: &fs::Metadata) -> Result<Packet, Refusal> {
+fn attributes(id: u32, metadata: &fs::Metadata) -> Result<Packet, RequestError> {
     Ok(Attrs { id, attrs: wire(metadata) }.into())
 }
 
-fn named(id: u32, path: &Path) -> Result<Packet, Refusal> {
+fn named(id: u32, path: &Path) -> Result<Packet, RequestError> {
     Ok(Name { id, files: vec![File::dummy(path.to_string_lossy())] }.into())
 }
 
-fn parse<'a, T: serde::Deserialize<'a>>(data: &'a mut Bytes) -> Result<T, Refusal> {
-    de::from_bytes(data).map_err(|error| Refusal::Malformed(error.to_string()))
+fn parse<'a, T: serde::Deserialize<'a>>(data: &'a mut Bytes) -> Result<T, RequestError> {
+    de::from_bytes(data).map_err(|error| RequestError::Malformed(error.to_string()))
 }
 
-fn reply<T: serde::Serialize>(id: u32, content: &T) -> Result<Packet, Refusal> {
-    let data = ser::to_bytes(content).map_err(|error| Refusal::Malformed(error.to_string()))?.to_vec();
+fn reply<T: serde::Serialize>(id: u32, content: &T) -> Result<Packet, RequestError> {
+    let data = ser::to_bytes(content).map_err(|error| RequestError::Malformed(error.to_string()))?.to_vec();
     Ok(Packet::ExtendedReply(ExtendedReply { id, data }))
 }
 

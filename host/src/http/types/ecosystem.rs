@@ -35,12 +35,12 @@ pub struct Capabilities {
     pub plugins: Vec<PluginSummary>,
     /// Files in the plugins folder that this deployer cannot use, with the reason.
     pub refused_plugins: Vec<RefusedPlugin>,
-    pub limits: Limits,
+    pub limits: ServerLimits,
     pub server: Server,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Limits {
+pub struct ServerLimits {
     #[serde(flatten)]
     pub jobs: JobLimits,
     pub request_bytes: usize,

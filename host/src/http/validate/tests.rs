@@ -6,7 +6,7 @@ use super::*;
 /// Checks what a body's problems are: the field, and a part of what is said of it.
 fn check(body: Value, expect: &[(&str, &str)]) {
     let problem = deploy_request(body.to_string().as_bytes()).err();
-    let errors = problem.map(|misfit| misfit.problem.errors).unwrap_or_default();
+    let errors = problem.map(|invalid| invalid.problem.errors).unwrap_or_default();
     let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
     assert_eq!(fields, expect.iter().map(|(field, _)| *field).collect::<Vec<_>>(), "{body}: {errors:?}");
     for (error, (_, part)) in errors.iter().zip(expect) {
@@ -72,7 +72,7 @@ fn every_wrong_field_is_named_at_once() {
             ("service_port", "and is a string"),
             ("droplet_id", "a negative number"),
             ("deployment_method", "`docker`"),
-            ("environment_vars.1A", "begin with no digit"),
+            ("environment_vars.1A", "not begin with a digit"),
             ("environment_vars.B", "write it as a string"),
             ("auto_register", "true or false"),
             ("verification_job_id", "a string or absent"),

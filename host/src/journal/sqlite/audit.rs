@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::{decode, reading, writing};
+use super::columns::{decode, reading, writing};
 use crate::journal::audit::{BEGINNING, Chain, Link, hash};
 use crate::journal::{
     AuditAction, AuditEntry, AuditHead, AuditRecord, AuditVerdict, JournalError, UsedPlugin, now, time_text,

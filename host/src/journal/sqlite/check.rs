@@ -7,7 +7,7 @@ use sqlx::SqlitePool;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::writing;
+use super::columns::writing;
 use crate::journal::JournalError;
 
 /// However many ask, there is no more than one write in this time.

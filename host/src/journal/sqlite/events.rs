@@ -2,7 +2,7 @@
 
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::{decode, reading, time, word, writing};
+use super::columns::{decode, reading, time, word, writing};
 use crate::journal::{JournalError, time_text};
 use crate::model::{Event, NewEvent};
 

@@ -4,7 +4,8 @@ use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::{audit, decode, decode_option, encode, events, reading, time, time_option, word, writing};
+use super::columns::{decode, decode_option, encode, reading, time, time_option, word, writing};
+use super::{audit, events};
 use crate::journal::{JournalError, now, time_text};
 use crate::model::{
     Actor, EventKind, JobRecord, NewEvent, NewJob, Phase, PhaseRecord, PhaseStatus, PhaseUpdate,

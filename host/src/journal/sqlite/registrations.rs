@@ -2,7 +2,8 @@
 
 use sqlx::{Row, SqlitePool};
 
-use super::{encode, jobs, reading, writing};
+use super::columns::{encode, reading, writing};
+use super::jobs;
 use crate::journal::JournalError;
 use crate::model::{Registration, Unregistered};
 

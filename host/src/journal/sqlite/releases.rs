@@ -3,7 +3,9 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::{decode, decode_option, encode, encode_option, reading, time, time_option, word, writing};
+use super::columns::{
+    decode, decode_option, encode, encode_option, reading, time, time_option, word, writing,
+};
 use crate::journal::{JournalError, now, time_text};
 use crate::model::ReleaseRecord;
 

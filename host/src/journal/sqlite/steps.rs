@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::{Row, SqlitePool};
 
-use super::{decode, decode_option, encode, reading, time, time_option, writing};
+use super::columns::{decode, decode_option, encode, reading, time, time_option, writing};
 use crate::journal::{JournalError, now, time_text};
 use crate::model::{CallRecord, CallStart, Failure, RemoteProcess, StepRecord, StepStart};
 

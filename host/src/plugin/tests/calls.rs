@@ -77,12 +77,15 @@ async fn lies_are_found_out() {
     let context = context(&recorder).await;
     let lie = deployment("lie", "");
     let files = call(context.clone()).await.transfer(&lie).await.unwrap_err();
-    assert!(matches!(&files.failure, StepFailure::Lied(what) if what.contains("/etc")), "{files}");
+    assert!(matches!(&files.failure, StepFailure::InvalidAnswer(what) if what.contains("/etc")), "{files}");
 
     let honest = call(context.clone()).await.transfer(&deployment("nothing", "")).await.unwrap();
     let artifact = call(context.clone()).await.build(&lie, &honest).await.unwrap();
     let instance = call(context).await.start(&lie, &artifact).await.unwrap_err();
-    assert!(matches!(&instance.failure, StepFailure::Lied(what) if what.contains("port 0")), "{instance}");
+    assert!(
+        matches!(&instance.failure, StepFailure::InvalidAnswer(what) if what.contains("port 0")),
+        "{instance}"
+    );
 }
 
 #[tokio::test]
@@ -186,7 +189,7 @@ async fn settings_are_checked_by_the_plugins_schema() {
     check(json!({ "deed": "nothing", "with": 7 }), &[("with", "7 is not of type \"string\"")]);
     check(
         json!({ "deed": "nothing", "whit": "x" }),
-        &[("whit", "is no setting of the plugin `naughty`; it has deed, with")],
+        &[("whit", "is not a setting of the plugin `naughty`; it has deed, with")],
     );
     check(json!({ "deed": "steal" }), &[("deed", "steal")]);
     check(json!([]), &[("", "object")]);

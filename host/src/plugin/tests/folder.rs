@@ -86,7 +86,7 @@ async fn a_folder_that_is_not_there_is_refused() {
 #[tokio::test]
 async fn files_that_are_no_plugins_are_refused() {
     let whole = wasm("preflight");
-    refused("text.wasm", b"(component)", "no WebAssembly").await;
+    refused("text.wasm", b"(component)", "not WebAssembly").await;
     refused("empty.wasm", b"", "cut off or broken").await;
     refused("module.wasm", b"\0asm\x01\0\0\0", "wasm32-wasip2").await;
     refused("preflight.wasm", &whole[..whole.len() / 2], "as soon as it is whole").await;
@@ -126,7 +126,7 @@ async fn a_describe_that_misbehaves_is_refused() {
     refused("naughty.wasm", &with("name:naughty", "name:nice"), "it calls itself `nice`").await;
     refused("naughty.wasm", &with("version:1.0.0", "version:"), "no version").await;
     refused("naughty.wasm", &with("schema:proper", "schema:nojson"), "no JSON (").await;
-    refused("naughty.wasm", &with("schema:proper", "schema:broken"), "no JSON Schema").await;
+    refused("naughty.wasm", &with("schema:proper", "schema:broken"), "not a JSON Schema").await;
 }
 
 #[tokio::test]

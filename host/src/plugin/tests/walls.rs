@@ -169,7 +169,10 @@ async fn who_may_run_nothing_says_no_commands() {
     let files = call(step.clone()).await.transfer(&deployment("nothing", "")).await.unwrap();
     let artifact = call(step.clone()).await.build(&deployment("nothing", ""), &files).await.unwrap();
     let error = call(step.clone()).await.start(&said, &artifact).await.unwrap_err();
-    assert!(matches!(&error.failure, StepFailure::Lied(what) if what.contains("target.read")), "{error}");
+    assert!(
+        matches!(&error.failure, StepFailure::InvalidAnswer(what) if what.contains("target.read")),
+        "{error}"
+    );
     let silent = call(step.clone()).await.start(&deployment("hostile", ""), &artifact).await.unwrap();
     assert!(silent.alive.is_empty() && silent.log_tail.is_empty());
     let step = granted(step, &[Grant::TargetRead]);

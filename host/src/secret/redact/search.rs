@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError};
 
-use super::SHORTEST;
 use super::parts::{self, Mark};
 
+/// Shorter values appear in texts by chance, and to replace them would garble every line.
+pub const SHORTEST: usize = 6;
 /// The beginning of a value that was cut off counts where it has this many bytes, or is half of the value.
 const BEGINNING: usize = 12;
 /// A longer beginning is a part, or the value is that short.

@@ -1,7 +1,7 @@
 //! A text with its escapes undone, and where each part of it stands in the text itself.
 //!
 //! What prints a value escapes it in its own way: JSON, with or without `\uXXXX`, Python's and JavaScript's
-//! literals, the environment's file. Undone, they are all the same.
+//! literals, the environment's file, a URL. Undone, they are all the same.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -25,9 +25,15 @@ impl<'a> View<'a> {
 
     /// With one layer of escapes undone; none when there is none.
     fn unescaped(&self) -> Option<View<'a>> {
-        if !self.text.contains('\\') {
-            return None;
-        }
+        self.text.contains('\\').then(|| self.undone(escape))
+    }
+
+    /// With the escapes of URLs undone; none when there is none.
+    pub fn out_of_url(&self) -> Option<View<'a>> {
+        self.text.contains('%').then(|| self.undone(|text| bytes(text, "%")))
+    }
+
+    fn undone(&self, escape: impl Fn(&str) -> Option<(char, usize)>) -> View<'a> {
         let (mut text, mut origins) = (String::new(), Vec::new());
         let (mut at, mut rest) = (0, self.text.as_ref());
         while let Some(first) = rest.chars().next() {
@@ -38,7 +44,7 @@ impl<'a> View<'a> {
             rest = rest.get(length..).unwrap_or_default();
         }
         origins.push(self.origin(at));
-        Some(View { text: Cow::Owned(text), origins: Some(origins) })
+        View { text: Cow::Owned(text), origins: Some(origins) }
     }
 
     pub fn text(&self) -> &str {
@@ -67,23 +73,25 @@ fn escape(text: &str) -> Option<(char, usize)> {
         'b' => simple('\u{8}'),
         'f' => simple('\u{c}'),
         'v' => simple('\u{b}'),
-        'x' => bytes(text),
+        'x' => bytes(text, "\\x"),
         'u' => unicode(text),
         'U' => Some((char::from_u32(digits(text, 2, 8)?)?, 10)),
         other => simple(other),
     }
 }
 
-/// `\xc3\xa9` is a character of two bytes where bytes are printed; `\xa0` is one by itself where text is.
-fn bytes(text: &str) -> Option<(char, usize)> {
+/// `\xc3\xa9` is a character of two bytes where bytes are printed; `\xa0` is one by itself where text is. In URLs it is
+/// `%C3%A9`.
+fn bytes(text: &str, prefix: &str) -> Option<(char, usize)> {
+    let width = prefix.len() + 2;
     let byte = |index: usize| {
-        let escape = text.get(4 * index..)?.strip_prefix("\\x")?;
+        let escape = text.get(width * index..)?.strip_prefix(prefix)?;
         u8::try_from(digits(escape, 0, 2)?).ok()
     };
     let first = byte(0)?;
     let all: Vec<u8> = (0..first.leading_ones().clamp(1, 4) as usize).map_while(byte).collect();
     let whole = std::str::from_utf8(&all).ok().and_then(|text| text.chars().next());
-    Some(whole.map_or((char::from(first), 4), |character| (character, 4 * all.len())))
+    Some(whole.map_or((char::from(first), width), |character| (character, width * all.len())))
 }
 
 /// `\u00e9`, `\ud83d\ude00` or `\u{e9}`.
@@ -128,6 +136,18 @@ mod tests {
         check(r"\xc3\xa9 \x1b \xa0", "é \u{1b} \u{a0}");
         // What is none stays.
         check(r"\u12 \ud83d \x+1 \u{} end\", r"\u12 \ud83d \x+1 \u{} end\");
+    }
+
+    #[test]
+    fn the_escapes_of_urls_are_undone() {
+        let check = |text: &str, expect: &str| {
+            let view = View::of(text).out_of_url().unwrap();
+            assert_eq!(view.text(), expect, "{text}");
+            assert_eq!(view.origins(0..view.text().len()), 0..text.len(), "{text}");
+        };
+        check("p%40ss%2Fw%25rd%26x%3D1%3Fy", "p@ss/w%rd&x=1?y");
+        check("p%C3%A4ssw%c3%b6rd %E9 100% %zz", "p\u{e4}ssw\u{f6}rd \u{e9} 100% %zz");
+        assert!(View::of("a+b").out_of_url().is_none());
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl SshError {
                 offered.fingerprint
             ),
             Self::HostMismatch { offered, lines } => format!(
-                "{}: the host showed the key {}, but {} holds another one for it on {}; someone \
+                "{}: the host showed the key {}, but {} has another one for it on {}; someone \
                  may be in between",
                 offered.target,
                 offered.fingerprint,
@@ -226,7 +226,7 @@ impl fmt::Display for KeyProblem {
             }
             Self::Encrypted => f.write_str("it is encrypted with a passphrase"),
             Self::PublicHalf => f.write_str("it is the public half of a key"),
-            Self::NotAKey(cause) => write!(f, "it is no private key that can be read: {cause}"),
+            Self::NotAKey(cause) => write!(f, "it is not a private key that can be read: {cause}"),
         }
     }
 }

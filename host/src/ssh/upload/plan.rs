@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Entry, EntryKind, SshError};
+use super::entry::{UploadEntry, UploadKind};
+use crate::ssh::SshError;
 
 /// The entries in the order that they can be made.
 pub(super) struct Plan<'a> {
@@ -11,14 +12,14 @@ pub(super) struct Plan<'a> {
     pub(super) small: Vec<usize>,
     pub(super) large: Vec<usize>,
     pub(super) links: Vec<usize>,
-    pub(super) entries: &'a [Entry],
+    pub(super) entries: &'a [UploadEntry],
 }
 
 /// Up to this size a file is read at once.
 pub(super) const SMALL: u64 = 32 * 1024;
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(entries: &'a [Entry]) -> Result<Self, SshError> {
+    pub(super) fn new(entries: &'a [UploadEntry]) -> Result<Self, SshError> {
         let mut directories: BTreeMap<&str, Option<u32>> = BTreeMap::new();
         let (mut small, mut large, mut links) = (Vec::new(), Vec::new(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
@@ -29,12 +30,12 @@ impl<'a> Plan<'a> {
                 above = parent;
             }
             match &entry.kind {
-                EntryKind::Directory => {
+                UploadKind::Directory => {
                     directories.insert(&entry.path, Some(entry.mode));
                 }
-                EntryKind::File { size, .. } if *size <= SMALL => small.push(index),
-                EntryKind::File { .. } => large.push(index),
-                EntryKind::Link { .. } => links.push(index),
+                UploadKind::File { size, .. } if *size <= SMALL => small.push(index),
+                UploadKind::File { .. } => large.push(index),
+                UploadKind::Link { .. } => links.push(index),
             }
         }
         let mut levels: Vec<Vec<_>> = Vec::new();
@@ -51,14 +52,14 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn check(entry: &Entry) -> Result<(), SshError> {
+fn check(entry: &UploadEntry) -> Result<(), SshError> {
     let path = &entry.path;
     let problem = if path.is_empty() || path.split('/').any(str::is_empty) {
         "a name in it is empty"
     } else if path.split('/').any(|name| name == ".." || name == ".") {
         "it goes through '.' or '..'"
     } else if path.contains('\0') {
-        "it holds a NUL character"
+        "it has a NUL character"
     } else {
         return Ok(());
     };
@@ -70,12 +71,12 @@ fn check(entry: &Entry) -> Result<(), SshError> {
 mod tests {
     use super::*;
 
-    fn entry(path: &str, kind: EntryKind) -> Entry {
-        Entry { path: path.into(), kind, mode: 0o640 }
+    fn entry(path: &str, kind: UploadKind) -> UploadEntry {
+        UploadEntry { path: path.into(), kind, mode: 0o640 }
     }
 
-    fn file(path: &str, size: u64) -> Entry {
-        entry(path, EntryKind::File { size, sha256: String::new() })
+    fn file(path: &str, size: u64) -> UploadEntry {
+        entry(path, UploadKind::File { size, sha256: String::new() })
     }
 
     #[test]
@@ -83,8 +84,8 @@ mod tests {
         let entries = [
             file("a/b/c/small", SMALL),
             file("large", SMALL + 1),
-            entry("a/b", EntryKind::Directory),
-            entry("d/link", EntryKind::Link { target: "../large".into() }),
+            entry("a/b", UploadKind::Directory),
+            entry("d/link", UploadKind::Link { target: "../large".into() }),
         ];
         let plan = Plan::new(&entries).unwrap();
         let expect = [vec![("a", None), ("d", None)], vec![("a/b", Some(0o640))], vec![("a/b/c", None)]];

@@ -5,9 +5,9 @@ use crate::capability::limits;
 use crate::contract::CONTRACT;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum LoadError {
     #[error(
-        "its name is no plugin's name: rename it to small letters, digits and `-`, beginning with a letter, \
+        "its name is not a plugin's name: rename it to small letters, digits and `-`, beginning with a letter, \
          and `.wasm`"
     )]
     FileName,
@@ -17,8 +17,8 @@ pub(super) enum Refusal {
     TooLarge { size: u64, limit: u64 },
     #[error("it changed while it was read; it is loaded as soon as it is whole")]
     Changing,
-    #[error("it is no WebAssembly: put the compiled `.wasm` there")]
-    NoWasm,
+    #[error("it is not WebAssembly: put the compiled `.wasm` there")]
+    NotWasm,
     #[error(
         "it is a core module, and plugins are components: build it for wasm32-wasip2, or wrap it with \
          `wasm-tools component new`"
@@ -49,10 +49,10 @@ pub(super) enum Refusal {
     )]
     NoPhase,
     #[error("it does not fit the contract's version {CONTRACT} ({0}): rebuild it against this host's `wit`")]
-    Misfit(String),
+    Incompatible(String),
     #[error("its `describe` {0}")]
     Describe(StepFailure),
-    #[error("it calls itself `{said}`: name the file `{said}.wasm`, or mend its `describe`")]
+    #[error("it calls itself `{said}`: name the file `{said}.wasm`, or fix its `describe`")]
     OtherName { said: String },
     #[error("its `describe` gives no version: say one, as `1.0.0`")]
     NoVersion,
@@ -64,13 +64,13 @@ pub(super) enum Refusal {
         limits::SCHEMA_DEPTH
     )]
     SchemaTooLarge,
-    #[error("its settings' schema is no JSON ({0}): mend its `describe`")]
-    SchemaNoJson(serde_json::Error),
-    #[error("its settings' schema is no JSON Schema ({0}): mend its `describe`")]
+    #[error("its settings' schema is not JSON ({0}): fix its `describe`")]
+    SchemaNotJson(serde_json::Error),
+    #[error("its settings' schema is not a JSON Schema ({0}): fix its `describe`")]
     SchemaInvalid(String),
 }
 
-impl Refusal {
+impl LoadError {
     /// Whether the same file may be fine at another time: the machine was busy, not the plugin wrong.
     pub fn passing(&self) -> bool {
         matches!(self, Self::Unreadable(_) | Self::Changing | Self::Describe(StepFailure::TimedOut { .. }))
