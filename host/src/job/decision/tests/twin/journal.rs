@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::case::{BEFORE, Case, OLD, OWN, job};
-use crate::job::decision::recorded_answer;
 use crate::model::samples::release;
 use crate::model::{
     JobEvent, JobKind, JobRecord, PhaseStatus, PhaseUpdate, ReleaseEvent, ReleaseRecord, ReleaseStatus,
@@ -65,8 +64,8 @@ impl Known {
                 }
             }
             Record::StepStarted(key, function) => {
-                let known = recorded_answer(&self.steps, key, function);
-                assert_eq!(known, None, "{key} is called again, though its answer is on record");
+                let done = self.steps.iter().any(|step| step.step == *key && step.result.is_some());
+                assert!(!done, "{key} is called again, though its answer is on record");
                 self.steps.push(StepRecord {
                     id: 0,
                     step: key.clone(),
