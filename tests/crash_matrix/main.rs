@@ -76,20 +76,20 @@ async fn matrix(name: &str, redeployment: Redeployment, first_port: u16, first: 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_crash_at_any_record_of_a_docker_redeployment() {
-    matrix("matrix-docker", Redeployment { method: "docker", sick: false, every: 3 }, 0, 0).await;
+    matrix("matrix-docker", Redeployment { method: "docker", sick: false, every: 5 }, 0, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_crash_at_any_record_of_a_systemd_redeployment() {
-    matrix("matrix-systemd", Redeployment { method: "systemd", sick: false, every: 3 }, 3, 0).await;
+    matrix("matrix-systemd", Redeployment { method: "systemd", sick: false, every: 5 }, 3, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_crash_at_any_record_of_a_docker_redeployment_that_fails() {
-    matrix("matrix-sick-docker", Redeployment { method: "docker", sick: true, every: 9 }, 6, 2).await;
+    matrix("matrix-sick-docker", Redeployment { method: "docker", sick: true, every: 15 }, 6, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_crash_at_any_record_of_a_systemd_redeployment_that_fails() {
-    matrix("matrix-sick-systemd", Redeployment { method: "systemd", sick: true, every: 9 }, 9, 0).await;
+    matrix("matrix-sick-systemd", Redeployment { method: "systemd", sick: true, every: 15 }, 9, 0).await;
 }

@@ -9,6 +9,7 @@ mod callers;
 mod crash_points;
 mod demo;
 mod docker;
+mod earlier_versions;
 mod failures;
 mod full_disk;
 mod hostile;

@@ -402,7 +402,7 @@ async fn a_target_that_is_away_is_said_not_to_be_asked() {
     let output = program.command(&["rollback", name, "--dry-run"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("was not checked"), "{said}");
-    proxy.mend();
+    proxy.resume();
     // It is asked again as soon as it is there.
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

@@ -60,7 +60,7 @@ async fn a_release_that_does_not_come_back_is_said_to_be_down_and_why() {
     assert_eq!(failed.0["aftermath"], "not_restored", "{:#}", failed.0);
     let outcome = failed.0["outcome"].as_str().unwrap();
     assert!(outcome.starts_with(&format!("release {} is not running: ", first.release())), "{outcome}");
-    assert!(outcome.contains("has ended") && outcome.contains("how to start it is not at"), "{outcome}");
+    assert!(outcome.contains("has ended") && outcome.contains("how to start it is gone"), "{outcome}");
     let next = failed.0["failure"]["next"].as_str().unwrap();
     assert!(next.starts_with(&format!("start release {} again", first.release())), "{next}");
     assert!(service.get("/health").await.is_err(), "something answers");

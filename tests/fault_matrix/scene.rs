@@ -147,7 +147,7 @@ impl Scene {
 
     async fn relent(&mut self, fault: Fault) {
         match fault {
-            Fault::Cut | Fault::Silence => self.proxy.mend(),
+            Fault::Cut | Fault::Silence => self.proxy.resume(),
             Fault::SshdRestart => {}
             Fault::DiskFull => {
                 self.server.shell(&format!("rm {}/filler", folder(&self.service.name)));

@@ -30,9 +30,14 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn start(target: &Target) -> Self {
+        Self::at(target, 0).await
+    }
+
+    /// On a port of its own; 0 is any that is free.
+    pub async fn at(target: &Target, port: u16) -> Self {
         let (login, host) = target.address.split_once('@').unwrap();
         let behind: SocketAddr = host.parse().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
 
         let known = std::fs::read_to_string(&target.known_hosts).unwrap();
@@ -57,17 +62,17 @@ impl Proxy {
         Proxy { target: through, weather, _accepting: accepting, _known_hosts: known_hosts }
     }
 
-    /// Breaks what is open and what is opened, until `mend`.
+    /// Breaks what is open and what is opened, until `resume`.
     pub fn cut(&self) {
         self.weather.send_replace(Weather::Cut);
     }
 
-    /// Carries nothing, and lets nobody know, until `mend`.
+    /// Carries nothing, and lets nobody know, until `resume`.
     pub fn silence(&self) {
         self.weather.send_replace(Weather::Silent);
     }
 
-    pub fn mend(&self) {
+    pub fn resume(&self) {
         self.weather.send_replace(Weather::Fair);
     }
 }

@@ -119,7 +119,8 @@ impl<'ast> Visit<'ast> for Found {
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        if names.len() > 1 && ["crate", "super", "self"].contains(&names[0].as_str()) {
+        let starts_here = |first: &String| ["crate", "super", "self"].contains(&first.as_str());
+        if names.len() > 1 && names.first().is_some_and(starts_here) {
             self.used.push(names);
         }
         visit::visit_path(self, path);

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 mod imports;
+mod messages;
+mod named_tests;
 
 const LONGEST: usize = 480;
 
@@ -105,16 +107,45 @@ fn each_module_knows_only_those_below_it() {
 
 #[test]
 fn no_files_know_each_other() {
-    let mut crates = vec!["host".to_owned()];
+    let mut crates = vec!["host".to_owned(), "tests/plugins/naughty".to_owned()];
     for entry in std::fs::read_dir(root().join("plugins")).unwrap() {
         crates.push(format!("plugins/{}", entry.unwrap().file_name().display()));
     }
+    let mut wrong = Vec::new();
     for folder in crates {
         let files = crate_files(&folder);
         assert!(!files.is_empty(), "{folder} has sources");
-        let wrong = imports::circles(&imports::read(&files));
-        assert!(wrong.is_empty(), "{folder}: {wrong:#?}");
+        let circles = imports::circles(&imports::read(&files));
+        wrong.extend(circles.into_iter().map(|edge| format!("{folder}: {edge}")));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_list_of_messages_is_complete() {
+    let path = root().join("tests/tidy/messages.txt");
+    let list = messages::list(&sources());
+    if std::env::var_os("DEPLOYER_BLESS").is_some() {
+        std::fs::write(&path, &list).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    let difference = messages::difference(&committed, &list);
+    assert!(
+        difference.is_empty(),
+        "{}\nread the texts that are new, then write the list: \
+         DEPLOYER_BLESS=1 cargo test --release -p deployer-tests --test tidy",
+        difference.join("\n")
+    );
+}
+
+#[test]
+fn each_test_that_the_readme_names_exists() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let named = named_tests::named(&readme);
+    assert!(named.len() > 10, "the invariants name their tests: {named:?}");
+    let sources = sources();
+    let missing: Vec<_> = named.iter().filter(|named| !named_tests::exists(named, &sources)).collect();
+    assert!(missing.is_empty(), "the README names tests that do not exist: {missing:#?}");
 }
 
 /// A job's and a release's state change by the model's own functions. Elsewhere, a record may only be made with the

@@ -24,9 +24,9 @@ pub fn build(deployment: &Deployment, files: &Files, settings: &Settings) -> Res
         Some(_) => {
             return Err(Error::target(
                 format!("build the image {tag}"),
-                "there is an image of that name, which this tool did not build",
+                "an image of that name exists, and this tool did not build it",
                 format!(
-                    "give it another name: docker tag {tag} OTHER && docker rmi {tag}; then deploy again"
+                    "give that image another name, then deploy again: docker tag {tag} OTHER && docker rmi {tag}"
                 ),
             ));
         }
@@ -39,13 +39,13 @@ pub fn build(deployment: &Deployment, files: &Files, settings: &Settings) -> Res
     let argv = script.into_iter().chain(build_arguments(deployment, files, settings, file));
     change(argv).input(dockerfile.unwrap_or_default()).echo().checked(
         &format!("build the image {tag}"),
-        "mend what its last lines say, in the Dockerfile or in the service, and deploy again",
+        "fix the Dockerfile or the service as the last lines say, and deploy again",
     )?;
     let image = image(&client, &tag)?.ok_or_else(|| {
         Error::target(
             format!("find the image {tag}"),
-            "docker build ended well, but there is no such image",
-            "if a builder of another driver is set, make its result load into the engine (docker buildx use default)",
+            "docker build succeeded, but the engine does not have the image",
+            "a buildx builder with another driver may keep the image to itself; switch back to the default one: docker buildx use default",
         )
     })?;
     Ok(artifact(tag, image))

@@ -7,6 +7,8 @@ use deployer_plugin::target::{Command, Output};
 use deployer_plugin::types::Error;
 use serde::Deserialize;
 
+/// The kind of this method's instances.
+pub const KIND: &str = "container";
 /// The label that says which service a thing is of. Images have it too, and so has all that is made of them.
 pub const SERVICE: &str = "io.deployer.service";
 /// The label that says which release it is of. Images have it too.
@@ -48,8 +50,8 @@ impl Client {
         Self::find()?.ok_or_else(|| {
             Error::target(
                 "find docker",
-                "the server has no docker client in its PATH",
-                "install docker.io there",
+                "the target has no docker client in its PATH",
+                "install Docker on the target (apt-get install docker.io)",
             )
         })
     }
@@ -75,9 +77,9 @@ impl Client {
             return Ok(None);
         }
         Err(Error::target(
-            format!("look at the {kind} {name}"),
+            format!("inspect the {kind} {name}"),
             output.ending(),
-            "see that Docker runs on the server",
+            "check that Docker runs on the target: systemctl status docker",
         ))
     }
 }
@@ -92,7 +94,7 @@ pub fn container_name(service: &str, release: &str) -> String {
     format!("{service}-{release}")
 }
 
-/// A failed container, kept aside to be read.
+/// A failed container, kept so that its log can be read.
 pub fn failed_name(service: &str, release: &str) -> String {
     format!("{service}-{release}-failed")
 }

@@ -4,16 +4,13 @@ use deployer_plugin::command::Run;
 use deployer_plugin::method::must_take_over;
 use deployer_plugin::types::{Artifact, Deployment, Error, Instance, Release};
 
-use crate::client::{Client, SERVICE, State, container_name, failed_name, is_missing};
+use crate::client::{Client, KIND, SERVICE, State, container_name, failed_name, is_missing};
 use crate::image::{Image, image};
 use crate::inspect;
 use crate::launch::{Decided, Launch, place_environment};
 use crate::owner::{Container, Found, find, own, strangers_at};
 use crate::settings::Settings;
 use crate::tag;
-
-/// The kind of this method's instances.
-pub const KIND: &str = "container";
 
 /// Stops what runs and runs the release's image in its place.
 ///
@@ -31,7 +28,7 @@ pub fn start(deployment: &Deployment, artifact: &Artifact, settings: &Settings) 
     let mut replaced = None;
     match find(&client, deployment, &launch.container)? {
         Found::Nothing => {}
-        Found::Somebodys(_) => return Err(taken("make", &launch.container)),
+        Found::Somebodys(_) => return Err(taken("create", &launch.container)),
         Found::Ours(container) if earlier && container.is_good(&deployment.release, &image.id) => {
             return Ok(launch.instance(&client.path));
         }
@@ -45,7 +42,7 @@ pub fn start(deployment: &Deployment, artifact: &Artifact, settings: &Settings) 
     Ok(launch.instance(&client.path))
 }
 
-/// Makes the container come back after a reboot, and removes the retired ones. Their images stay.
+/// Makes the container start again after a reboot, and removes the retired ones. Their images stay.
 ///
 /// # Errors
 /// Those of Docker.
@@ -67,7 +64,7 @@ pub fn promote(deployment: &Deployment, instance: &Instance, settings: &Settings
     Ok(())
 }
 
-/// Stops the failed container and keeps it aside, then makes the previous release's run again.
+/// Stops the failed container and keeps it under another name, then starts the previous release's again.
 ///
 /// # Errors
 /// When the previous release cannot run.
@@ -99,8 +96,8 @@ const DEFAULT_GRACE: u32 = 10;
 fn taken(to: &str, name: &str) -> Error {
     Error::target(
         format!("{to} the container {name}"),
-        "there is a container of that name, which this tool did not make",
-        format!("rename it: docker rename {name} OTHER-NAME; then deploy again"),
+        "a container of that name exists, and this tool did not create it",
+        format!("rename that container, then deploy again: docker rename {name} OTHER-NAME"),
     )
 }
 
@@ -112,20 +109,20 @@ fn built(client: &Client, artifact: &Artifact) -> Result<Image, Error> {
         (Some(image), Some(_)) => Ok(image),
         (Some(image), None) => {
             client.change(["tag", &image.id, tag]).checked(
-                &format!("give the image {} its tag {tag} again", image.id),
-                "see that Docker runs on the server",
+                &format!("tag the image {} as {tag} again", image.id),
+                "check that Docker runs on the target: systemctl status docker",
             )?;
             Ok(image)
         }
         (None, Some(other)) => Err(Error::target(
             format!("find the image {tag}"),
-            format!("the tag leads to {} now, and the build made {}", other.id, artifact.digest),
-            "deploy again: somebody gave the tag to another image",
+            format!("the tag points to {} now, but the build made {}", other.id, artifact.digest),
+            "deploy again; somebody moved the tag to another image",
         )),
         (None, None) => Err(Error::target(
             format!("find the image {tag}"),
-            "the server's Docker has no such image",
-            "deploy again: it was removed, and a release without its image cannot come back",
+            "the target's Docker does not have it",
+            "deploy this version again; its image was removed, so it cannot be started",
         )),
     }
 }
@@ -138,7 +135,10 @@ fn make_network(client: &Client, service: &str, launch: &Launch) -> Result<(), E
     let label = format!("{SERVICE}={service}");
     client
         .change(["network", "create", "--label", &label, network])
-        .checked(&format!("make the network {network}"), "mend the setting `network`, or make it by hand")
+        .checked(
+            &format!("create the network {network}"),
+            "fix the setting `network`, or create the network by hand: docker network create",
+        )
         .map(drop)
 }
 
@@ -161,7 +161,7 @@ fn stop(client: &Client, container: &Container, grace: u32) -> Result<(), Error>
     Err(Error::target(
         format!("stop the container {}", container.name),
         output.ending(),
-        "see why: docker logs, docker inspect",
+        "find out why it does not stop: docker logs, docker inspect",
     ))
 }
 
@@ -171,7 +171,7 @@ fn set_restart(client: &Client, container: &Container, policy: &str) -> Result<(
         return Ok(());
     }
     let attempted = format!("set the restart policy of the container {} to {policy}", container.name);
-    let next = "if `extra_args` has something that no policy goes with, leave it out";
+    let next = "remove from `extra_args` what conflicts with a restart policy, such as --rm";
     Err(Error::target(attempted, output.ending(), next))
 }
 
@@ -183,7 +183,7 @@ fn remove(client: &Client, container: &Container) -> Result<(), Error> {
     Err(Error::target(
         format!("remove the container {}", container.name),
         output.ending(),
-        format!("docker rm --force {}", container.name),
+        format!("remove it by hand: docker rm --force {}", container.name),
     ))
 }
 
@@ -205,17 +205,17 @@ fn explain(client: &Client, deployment: &Deployment, launch: &Launch, ending: St
     let text = ending.to_ascii_lowercase();
     if text.contains("port is already allocated") || text.contains("address already in use") {
         let holder = port_holder(client, deployment, launch.port);
-        let next = format!("stop it, or choose another port than {}", launch.port);
+        let next = format!("stop it, or deploy the service to a port other than {}", launch.port);
         return (format!("{ending}\nport {} is held by: {holder}", launch.port), next);
     }
     let next = match text {
         _ if text.contains("executable file not found") || text.contains("exec format error") => {
-            "mend the image's command, or the setting `command`"
+            "fix the image's CMD or ENTRYPOINT, or the setting `command`"
         }
         _ if text.contains("unknown flag") || text.contains("invalid argument") => {
-            "mend the settings, `extra_args` above all"
+            "fix the settings in [settings.docker]; `extra_args` is the likely one"
         }
-        _ => "mend what Docker says, and deploy again",
+        _ => "fix what Docker reports, and deploy again",
     };
     (ending, next.into())
 }
@@ -235,7 +235,7 @@ fn port_holder(client: &Client, deployment: &Deployment, port: u16) -> String {
 }
 
 /// Stops the failed container and gives it another name; an older failed one makes room. The name says
-/// that it was done, so that a second call keeps what the first one set aside.
+/// that it was done, so that a second call keeps what the first one renamed.
 fn set_aside(client: &Client, deployment: &Deployment) -> Result<(), Error> {
     let name = container_name(&deployment.service, &deployment.release);
     let Found::Ours(container) = find(client, deployment, &name)? else { return Ok(()) };
@@ -253,7 +253,10 @@ fn set_aside(client: &Client, deployment: &Deployment) -> Result<(), Error> {
     }
     client
         .change(["rename", &container.id, &aside])
-        .checked(&format!("set the failed container aside as {aside}"), "remove it: docker rm --force")
+        .checked(
+            &format!("rename the failed container to {aside}"),
+            "remove the failed container by hand: docker rm --force",
+        )
         .map(drop)
 }
 
@@ -269,7 +272,10 @@ fn run_again(
         (Found::Ours(container), _) if container.running => Ok(()),
         (Found::Ours(container), _) => client
             .change(["start", &container.id])
-            .checked(&format!("start the previous release's container {name} again"), "see why: docker logs")
+            .checked(
+                &format!("start the previous release's container {name} again"),
+                "find out why it does not start: docker logs",
+            )
             .map(drop),
         (Found::Somebodys(_), _) => Err(taken("start", name)),
         (Found::Nothing, Some(launch)) => {

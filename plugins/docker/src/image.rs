@@ -1,15 +1,11 @@
-//! Images: found again by tag and label, and removed.
+//! Images: found by their tag, and told apart by their labels and digest.
 
 use std::collections::BTreeMap;
 
-use deployer_plugin::command::Run;
-use deployer_plugin::target;
-use deployer_plugin::types::{Artifact, Deployment, Error};
+use deployer_plugin::types::Error;
 use serde::Deserialize;
 
-use crate::client::{Client, RELEASE, SERVICE, State, image_tag, is_missing};
-use crate::launch::Launch;
-use crate::owner::{Container, own};
+use crate::client::{Client, RELEASE, SERVICE};
 
 /// What Docker knows of an image.
 pub struct Image {
@@ -19,35 +15,6 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     /// The TCP ports that it exposes.
     pub ports: Vec<u16>,
-}
-
-/// Removes a release's image, its stopped containers, and what was kept to run it.
-///
-/// # Errors
-/// When the image is not this service's, or is in use.
-pub fn discard(deployment: &Deployment, artifact: &Artifact) -> Result<(), Error> {
-    let client = Client::needed()?;
-    let tag = &artifact.reference;
-    let attempted = format!("remove the image {tag}");
-    let release = tag.rsplit_once(':').map(|(_, release)| release).unwrap_or_default();
-    if tag != &image_tag(&deployment.service, release) {
-        let next = "remove it by hand, if it is really unused";
-        return Err(Error::target(attempted, format!("it is not an image of {}", deployment.service), next));
-    }
-    if let Some(image) = image(&client, tag)? {
-        if let Some(seen) = stranger(&image, &deployment.service, release, &artifact.digest) {
-            return Err(Error::target(attempted, seen, "remove it by hand, if it is really unused"));
-        }
-        remove_containers(&client, deployment, release, &attempted)?;
-        // Only the tag: what another tag or a container holds, Docker keeps.
-        let output = client.change(["rmi", tag]).output()?;
-        if !output.succeeded() && !is_missing(&output) {
-            let next =
-                "if a container uses it, remove that container first: docker ps -a --filter ancestor=IMAGE";
-            return Err(Error::target(attempted, output.ending(), next));
-        }
-    }
-    target::remove(&Launch::path(&deployment.layout.root, release))
 }
 
 /// An image, if the engine has it.
@@ -69,33 +36,12 @@ impl Image {
 
 /// Why an image is not the one that was built for the release. Its labels alone do not tell: an image that is
 /// built from it has them too, and somebody may have given it the tag.
-fn stranger(image: &Image, service: &str, release: &str, digest: &str) -> Option<String> {
+pub fn stranger(image: &Image, service: &str, release: &str, digest: &str) -> Option<String> {
     if !image.belongs_to(service, release) {
-        return Some(format!("its labels do not say that it is release {release} of {service}"));
+        return Some(format!("it does not have the labels of release {release} of {service}"));
     }
     let another = !digest.is_empty() && image.id != digest;
-    another.then(|| format!("the tag leads to {} now, and the build made {digest}", image.id))
-}
-
-/// Removes the release's stopped containers. One that runs keeps its image, under all of its names.
-fn remove_containers(
-    client: &Client,
-    deployment: &Deployment,
-    release: &str,
-    attempted: &str,
-) -> Result<(), Error> {
-    let of_release = |container: &Container| container.release() == release;
-    if let Some(running) = own(client, deployment, State::Running)?.into_iter().find(of_release) {
-        let next = "deploy or roll back to another release first";
-        return Err(Error::target(attempted, format!("the container {} runs from it", running.name), next));
-    }
-    for container in own(client, deployment, State::Any)?.into_iter().filter(of_release) {
-        client.change(["rm", &container.id]).checked(
-            &format!("remove the stopped container {}", container.name),
-            "remove it by hand: docker rm",
-        )?;
-    }
-    Ok(())
+    another.then(|| format!("the tag points to {} now, but the build made {digest}", image.id))
 }
 
 /// The parts of an image's configuration that matter here.
@@ -138,7 +84,7 @@ mod tests {
         assert_eq!(stranger(&image, "web", "r1", "sha256:1"), None);
         assert_eq!(stranger(&image, "web", "r1", ""), None);
         let built_on_it = stranger(&image, "web", "r1", "sha256:0");
-        assert!(built_on_it.is_some_and(|seen| seen.contains("leads to sha256:1 now")));
+        assert!(built_on_it.is_some_and(|seen| seen.contains("points to sha256:1 now")));
         assert!(stranger(&image, "web", "r2", "sha256:1").is_some());
         let bare = parse("sha256:2\n{\"Labels\":null}");
         assert!(

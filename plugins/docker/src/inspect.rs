@@ -20,7 +20,7 @@ pub fn inspect(deployment: &Deployment, artifact: Artifact) -> Result<Option<Art
     {
         return Err(Error::target(
             format!("find the environment of release {}", deployment.release),
-            format!("its variables with line breaks are gone: {path}"),
+            format!("the file with its multi-line variables is gone: {path}"),
             "deploy that version again, with its environment",
         ));
     }

@@ -1,4 +1,4 @@
-//! How a release is run: decided once, kept on the target, and used again when the release comes back.
+//! How a release is run: decided once, kept on the target, and used again when the release is restored.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,7 @@ use deployer_plugin::method::{Values, has, multi_line, one_line, read_json, writ
 use deployer_plugin::types::{Deployment, Error, Instance};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{CONTAINER, ROOT, container_name, image_tag, labels};
-use crate::container::KIND;
+use crate::client::{CONTAINER, KIND, ROOT, container_name, image_tag, labels};
 use crate::image::Image;
 use crate::settings::Settings;
 
@@ -82,7 +81,7 @@ impl Launch {
 /// others, which the client gets as its environment.
 ///
 /// # Errors
-/// Those of the host, such as that a release which comes back has lost its files.
+/// Those of the host, such as that the files of an earlier release are gone.
 pub fn place_environment(deployment: &Deployment) -> Result<(), Error> {
     let path = &deployment.layout.environment;
     environment::place(path, &one_line(&deployment.environment), environment::Form::Plain)?;
@@ -136,11 +135,9 @@ fn compose(deployment: &Deployment, image: &Image, settings: &Settings) -> Resul
     }
     arguments.push(tag.clone());
     if let Some(command) = &settings.command {
-        arguments.extend(
-            command.arguments(values).map_err(|problem| {
-                Error::request("read the setting `command`", problem, "mend the command")
-            })?,
-        );
+        arguments.extend(command.arguments(values).map_err(|problem| {
+            Error::request("read the setting `command`", problem, "fix the setting `command`")
+        })?);
     }
 
     let has_multi_line = !multi_line(&deployment.environment).is_empty();

@@ -1,12 +1,13 @@
 //! Deployment method: builds an image and runs it as a container, on Docker 20.10 and later.
 //!
 //! The old container stops before the new one starts, since both want the service's port. What a release
-//! was run with is kept on the target, so that it comes back exactly as it was.
+//! was run with is kept on the target, so that it can be restored exactly as it was.
 
 mod base;
 mod build;
 mod client;
 mod container;
+mod discard;
 mod dockerfile;
 mod image;
 mod inspect;
@@ -51,7 +52,7 @@ impl phases::build::Guest for Docker {
     }
 
     fn discard(deployment: Deployment, artifact: Artifact) -> Result<(), Error> {
-        image::discard(&deployment, &artifact)
+        discard::discard(&deployment, &artifact)
     }
 }
 

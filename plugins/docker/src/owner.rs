@@ -45,7 +45,7 @@ impl Container {
         self.label(RELEASE)
     }
 
-    /// Whether it failed, and was set aside.
+    /// Whether it failed, and was kept under another name.
     pub fn is_aside(&self) -> bool {
         self.name == failed_name(self.label(SERVICE), self.release())
     }
@@ -107,8 +107,8 @@ fn listed(client: &Client, filter: &str, state: State) -> Result<Vec<Container>,
     if matches!(state, State::Any) {
         arguments.push("--all");
     }
-    let next = "see that Docker runs on the server";
-    let ids = client.read(arguments).checked("list containers", next)?;
+    let next = "check that Docker runs on the target: systemctl status docker";
+    let ids = client.read(arguments).checked("list the containers", next)?;
     let ids: Vec<&str> = ids.stdout.split_whitespace().collect();
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -116,7 +116,7 @@ fn listed(client: &Client, filter: &str, state: State) -> Result<Vec<Container>,
     let output = client.read(["container", "inspect", "--format", FORMAT].into_iter().chain(ids)).output()?;
     // One that went meanwhile is not missed: the others are said all the same.
     if !output.succeeded() && !is_missing(&output) {
-        return Err(Error::target("look at containers", output.ending(), next));
+        return Err(Error::target("inspect the containers", output.ending(), next));
     }
     Ok(output.stdout.lines().filter_map(parse).collect())
 }

@@ -12,21 +12,21 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// The Dockerfile's path inside the service's folder.
     pub dockerfile: String,
-    /// The stage of the Dockerfile to build; the last one without it.
+    /// The stage of the Dockerfile to build. Default: the last one.
     pub target: Option<String>,
-    /// Build arguments. They stand on a command line and in the image: not for secrets.
+    /// Build arguments. They are visible on a command line and in the image, so not for secrets.
     pub build_args: BTreeMap<String, String>,
-    /// The port inside the container, which also is its `PORT`. Without it: the image's only exposed TCP
+    /// The port inside the container, and its `PORT` variable. Default: the image's only exposed TCP
     /// port, else the service's port.
     #[schemars(range(min = 1))]
     pub container_port: Option<u16>,
-    /// The server's address that the port is published at, such as `127.0.0.1`; all of them without it.
+    /// The target's address that the port is published on, such as `127.0.0.1`. Default: all of them.
     pub bind: Option<String>,
-    /// A Docker network to join, made when it is missing; `host` for the server's own.
+    /// A Docker network to join, created when it is missing; `host` for the target's own.
     pub network: Option<String>,
-    /// When Docker starts the container again, once it is verified.
+    /// When Docker restarts the container, once it is verified.
     pub restart: Restart,
-    /// Seconds that the old container has to end by itself before it is killed.
+    /// How many seconds the old container may take to stop before it is killed.
     pub stop_timeout: u32,
     /// The most memory the container may use: a number with `b`, `k`, `m` or `g`, such as `512m`.
     #[schemars(regex(pattern = r"^[0-9]+[bkmgBKMG]?$"))]
@@ -36,13 +36,13 @@ pub struct Settings {
     pub cpus: Option<f64>,
     /// Volumes, as `docker run --volume` takes them: `NAME:/inside` or `/outside:/inside:ro`.
     pub volumes: Vec<String>,
-    /// A command instead of the image's: a string, split as a shell would, or a list. `{port}` is the port
+    /// A command to run instead of the image's: a string, split as a shell would, or a list. `{port}` is the port
     /// inside the container, `{release}` the release's id.
     pub command: Option<CommandLine>,
     /// More arguments for `docker run`, before the image's name.
     pub extra_args: Vec<String>,
-    /// Whether the tag `{service}:latest` is moved to the release that runs. Without it, the tag is left alone:
-    /// for a service that is called as somebody else's image.
+    /// Whether the tag `{service}:latest` is moved to the live release. When false, the tag is left alone:
+    /// for a service that has the same name as somebody else's image.
     pub latest: bool,
 }
 
@@ -122,7 +122,7 @@ impl Settings {
         let memory = self.memory.as_ref()?;
         match bytes(memory) {
             Some(bytes) if bytes >= LEAST_MEMORY => None,
-            Some(_) => Some((format!("`memory` is `{memory}`"), "Docker takes 6m at least".into())),
+            Some(_) => Some((format!("`memory` is `{memory}`"), "the minimum is 6m".into())),
             None => {
                 Some((format!("`memory` is `{memory}`"), "write a number and a unit, such as 512m".into()))
             }
@@ -131,16 +131,16 @@ impl Settings {
 
     fn bind(&self) -> Option<(String, String)> {
         let bind = self.bind.as_ref()?;
-        let next = "write one of the server's IP addresses, such as 127.0.0.1";
+        let next = "write one of the target's IP addresses, such as 127.0.0.1";
         bind.parse::<IpAddr>()
             .is_err()
-            .then(|| (format!("`bind` is `{bind}`, which is no IP address"), next.into()))
+            .then(|| (format!("`bind` is `{bind}`, which is not an IP address"), next.into()))
     }
 
     fn cpus(&self) -> Option<(String, String)> {
         let cpus = self.cpus?;
         (cpus.is_nan() || cpus < 0.01)
-            .then(|| (format!("`cpus` is {cpus}"), "write how many processors, 0.01 or more".into()))
+            .then(|| (format!("`cpus` is {cpus}"), "write a number of processors, 0.01 or more".into()))
     }
 
     fn volumes(&self) -> Option<(String, String)> {
@@ -150,7 +150,7 @@ impl Settings {
             let inside = parts.next().unwrap_or_default();
             !inside.starts_with('/') || source.starts_with('.') || source.is_empty()
         })?;
-        let next = "write NAME:/inside or /outside:/inside, with whole paths";
+        let next = "write NAME:/inside or /outside:/inside, with absolute paths";
         Some((format!("`volumes` has `{wrong}`"), next.into()))
     }
 
@@ -160,7 +160,7 @@ impl Settings {
             OWN.contains(&name)
         })?;
         let next =
-            "leave it out: this method sets it, and there are settings for the port and for restarting";
+            "remove it; this method sets it, and the port and the restart policy have settings of their own";
         Some((format!("`extra_args` has `{own}`"), next.into()))
     }
 
@@ -174,7 +174,10 @@ impl Settings {
             };
             label.filter(|label| label.starts_with("io.deployer."))
         })?;
-        Some((format!("`extra_args` sets the label `{own}`"), "choose a name without `io.deployer.`".into()))
+        Some((
+            format!("`extra_args` sets the label `{own}`"),
+            "choose a label that does not begin with `io.deployer.`".into(),
+        ))
     }
 }
 

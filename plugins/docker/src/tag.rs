@@ -65,7 +65,7 @@ pub fn move_latest(
         Latest::Ours(before) => Some(before),
         Latest::Absent => None,
         Latest::Somebodys(_) => {
-            let line = format!("{} The tag stays where it is. {}", foreign(&tag), next(&tag));
+            let line = format!("{} The tag was not moved. {}", foreign(&tag), next(&tag));
             log::write(Level::Warn, &line);
             return Ok(());
         }
@@ -74,7 +74,7 @@ pub fn move_latest(
     write_json(&path(&deployment.layout.root), &Given { image: image.into(), before })?;
     client
         .change(["tag", image, &tag])
-        .checked(&format!("tag {image} as {tag}"), "see that the image is there")
+        .checked(&format!("tag {image} as {tag}"), "check that the image exists: docker image ls")
         .map(drop)
 }
 
@@ -86,7 +86,7 @@ pub fn foreign(tag: &str) -> String {
 /// What to do about it.
 pub fn next(tag: &str) -> String {
     format!(
-        "To keep it, set `latest = false` in [settings.docker], or give the service another name. If nobody needs \
+        "To keep that image, set `latest = false` in [settings.docker], or give the service another name. If nobody needs \
          it under this name, remove the tag: docker rmi {tag}"
     )
 }

@@ -6,8 +6,7 @@ use deployer_plugin::target::Output;
 use deployer_plugin::types::{Deployment, Error, Finding};
 
 use crate::base;
-use crate::client::{Client, State, container_name, failed_name, image_tag};
-use crate::container::KIND;
+use crate::client::{Client, KIND, State, container_name, failed_name, image_tag};
 use crate::dockerfile::is_from;
 use crate::owner::{Found, find, own, strangers_at};
 use crate::settings::Settings;
@@ -21,7 +20,7 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     let mut findings: Vec<Finding> = settings
         .problems()
         .into_iter()
-        .map(|(seen, next)| Finding::failed("docker settings", seen, next))
+        .map(|(seen, next)| Finding::failed("the docker settings are valid", seen, next))
         .collect();
     findings.extend(takes_over(deployment, KIND));
     let text = from_service(&settings.dockerfile)?;
@@ -32,8 +31,8 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     let Some(client) = Client::find()? else {
         findings.push(Finding::failed(
             "docker is installed",
-            "the server has no docker client in its PATH",
-            "install docker.io there, or choose another deployment method",
+            "the target has no docker client in its PATH",
+            "install Docker on the target (apt-get install docker.io), or choose another deployment method",
         ));
         return Ok(findings);
     };
@@ -57,16 +56,16 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
 
 fn dockerfile(path: &str, text: Option<&str>) -> Finding {
     match text {
-        Some(text) if text.lines().any(is_from) => Finding::passed("the Dockerfile is there", path),
+        Some(text) if text.lines().any(is_from) => Finding::passed("the Dockerfile exists", path),
         Some(_) => Finding::failed(
-            "the Dockerfile is there",
+            "the Dockerfile exists",
             format!("{path} has no FROM line"),
-            "write which image it starts from",
+            "begin it with `FROM IMAGE`",
         ),
         None => Finding::failed(
-            "the Dockerfile is there",
+            "the Dockerfile exists",
             format!("the service has no {path}"),
-            "write one, set `dockerfile` to where it is, or choose the method `systemd`, which needs none",
+            "write one, set `dockerfile` to its path, or choose the method `systemd`, which does not need one",
         ),
     }
 }
@@ -86,11 +85,11 @@ fn of_the_client(names: &[String]) -> Option<Finding> {
         Finding::failed(
             "the service's variables reach the container",
             format!(
-                "the values of {} have line breaks, or 32 KiB and more, and under such a name the docker client \
-                 would take them for its own settings",
+                "the values of {} have line breaks or 32 KiB and more, and the docker client would take variables \
+                 with such names for its own settings",
                 own.join(", ")
             ),
-            "give them on one line, or under another name",
+            "give each value on one line, or rename the variable",
         )
     })
 }
@@ -99,11 +98,11 @@ fn of_the_client(names: &[String]) -> Option<Finding> {
 fn unanswered(output: &Output) -> Finding {
     let text = output.stderr.to_ascii_lowercase();
     let next = if text.contains("permission denied") {
-        "add the SSH user to the server's group `docker` and connect again, or connect as root"
+        "add the SSH user to the target's group `docker` and deploy again, or connect as root"
     } else if text.contains("cannot connect") || text.contains("daemon running") {
-        "start the engine on the server: systemctl enable --now docker; if it fails: journalctl -u docker"
+        "start the engine on the target: systemctl enable --now docker; if that fails, see journalctl -u docker"
     } else {
-        "make `docker version` work for the SSH user on the server"
+        "make `docker version` work for the SSH user on the target"
     };
     Finding::failed("the docker engine answers", output.ending(), next)
 }
@@ -114,8 +113,8 @@ fn engine(version: &str) -> Finding {
     match known {
         (Some(major), Some(minor)) if (major, minor) < (20, 10) => Finding::warning(
             "the docker engine answers",
-            format!("it is version {version}; this method was made for 20.10 and later"),
-            "update docker on the server if a step fails",
+            format!("it is version {version}, and this method supports 20.10 and later"),
+            "update Docker on the target if a step fails",
         ),
         _ => Finding::passed("the docker engine answers", format!("version {version}")),
     }
@@ -128,26 +127,23 @@ fn processors(client: &Client, settings: &Settings) -> Result<Option<Finding>, E
     let Ok(there) = output.text().parse::<f64>() else { return Ok(None) };
     Ok(Some(if cpus > there {
         Finding::failed(
-            "enough processors",
-            format!("`cpus` is {cpus}, and the server has {there}"),
-            format!("set it to {there} or less"),
+            "the target has enough processors",
+            format!("`cpus` is {cpus}, and the target has {there} processors"),
+            format!("set `cpus` to {there} or less"),
         )
     } else {
-        Finding::passed("enough processors", format!("{cpus} of {there}"))
+        Finding::passed("the target has enough processors", format!("{cpus} of {there}"))
     }))
 }
 
 fn port(client: &Client, deployment: &Deployment) -> Result<Finding, Error> {
-    let check = format!("no other container has port {}", deployment.port);
+    let check = format!("no other container publishes port {}", deployment.port);
     Ok(match strangers_at(client, deployment, deployment.port)?.first() {
         None => Finding::passed(check, ""),
         Some(other) => Finding::failed(
             check,
-            format!(
-                "the container {} publishes it, and this tool did not run it for this service",
-                other.name
-            ),
-            format!("choose another port, or stop it: docker stop {}", other.name),
+            format!("the container {} does, and this tool did not start it for this service", other.name),
+            format!("deploy the service to another port, or stop that container: docker stop {}", other.name),
         ),
     })
 }
@@ -160,8 +156,8 @@ fn names(client: &Client, deployment: &Deployment) -> Result<Vec<Finding>, Error
         if let Found::Somebodys(_) = find(client, deployment, &name)? {
             findings.push(Finding::failed(
                 "the container's name is free",
-                format!("there is a container {name}, which this tool did not make"),
-                format!("rename it: docker rename {name} OTHER-NAME; then deploy again"),
+                format!("a container {name} exists, and this tool did not create it"),
+                format!("rename that container, then deploy again: docker rename {name} OTHER-NAME"),
             ));
         }
     }
@@ -169,8 +165,10 @@ fn names(client: &Client, deployment: &Deployment) -> Result<Vec<Finding>, Error
     if client.inspect("image", &tag, "{{.Id}}")?.is_some() {
         findings.push(Finding::failed(
             "the image's name is free",
-            format!("there is an image {tag}, which this tool did not build"),
-            format!("give it another name: docker tag {tag} OTHER && docker rmi {tag}; then deploy again"),
+            format!("an image {tag} exists, and this tool did not build it"),
+            format!(
+                "give that image another name, then deploy again: docker tag {tag} OTHER && docker rmi {tag}"
+            ),
         ));
     }
     Ok(findings)
@@ -204,10 +202,10 @@ fn builds_on_itself(image: &str, tag: &str, latest: &Latest, moved: bool) -> Opt
         Latest::Ours(_) => Some(Finding::failed(
             check,
             format!(
-                "the Dockerfile names the image `{image}`, and `{tag}` is an image of this service's own"
+                "the Dockerfile names the image `{image}`, and `{tag}` is an image that this service built"
             ),
             format!(
-                "give the tag back to the original: docker rmi {tag}; then pull the original, or tag it again"
+                "give the tag back to the original image: docker rmi {tag}; then pull the original, or tag it again"
             ),
         )),
         Latest::Absent | Latest::Somebodys(_) => None,

@@ -44,8 +44,10 @@ pub fn seen(settings: &Settings, answer: &Result<Response, Failure>) -> Seen {
         let found = response.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
         match found {
             Some((_, found)) if found == value => {}
-            Some((_, found)) => return Seen::Wrong(format!("header {name}: `{found}` instead of `{value}`")),
-            None => return Seen::Wrong(format!("no header {name}")),
+            Some((_, found)) => {
+                return Seen::Wrong(format!("the header {name} is `{found}` instead of `{value}`"));
+            }
+            None => return Seen::Wrong(format!("no header `{name}`")),
         }
     }
     if let Some(text) = &settings.body_contains
@@ -69,7 +71,7 @@ pub fn next(settings: &Settings, seen: &Seen, wrong: u32, at_ms: u64) -> Next {
         Seen::Wrong(reason) if at_ms >= deadline_ms => Next::Fail(reason.clone()),
         Seen::Wrong(_) => Next::ProbeIn { ms: settings.attempt_interval_ms },
         Seen::Silent(reason) if at_ms >= deadline_ms => {
-            Next::Fail(format!("not up after {} s: {reason}", settings.deadline_seconds))
+            Next::Fail(format!("no right answer after {} s: {reason}", settings.deadline_seconds))
         }
         Seen::Silent(_) => Next::ProbeIn { ms: settings.interval_ms },
     }
@@ -103,10 +105,10 @@ mod tests {
         check(answer(204, app, "ok"), Seen::Right);
         check(answer(500, app, "ok"), Seen::Wrong("500 instead of 200 or 204".into()));
         check(answer(200, app, "no"), Seen::Wrong("the body does not contain `ok`".into()));
-        check(answer(200, &[], "ok"), Seen::Wrong("no header x-app".into()));
+        check(answer(200, &[], "ok"), Seen::Wrong("no header `x-app`".into()));
         check(
             answer(200, &[("x-app", "x")], "ok"),
-            Seen::Wrong("header x-app: `x` instead of `shop`".into()),
+            Seen::Wrong("the header x-app is `x` instead of `shop`".into()),
         );
         check(Err(Failure::Refused), Seen::Silent("connection refused".into()));
         check(Err(Failure::TimedOut), Seen::Silent("no answer within 5000 ms".into()));
@@ -126,7 +128,7 @@ mod tests {
         check(Seen::Impossible("no grant".into()), 0, 0, Next::Fail("no grant".into()));
         check(silent.clone(), 0, 0, Next::ProbeIn { ms: 250 });
         check(silent.clone(), 0, 29_999, Next::ProbeIn { ms: 250 });
-        check(silent, 0, 30_000, Next::Fail("not up after 30 s: connection refused".into()));
+        check(silent, 0, 30_000, Next::Fail("no right answer after 30 s: connection refused".into()));
         check(wrong.clone(), 1, 0, Next::ProbeIn { ms: 1000 });
         check(wrong.clone(), 2, 0, Next::ProbeIn { ms: 1000 });
         check(wrong.clone(), 3, 0, Next::Fail("3 wrong answers: 500 instead of 200".into()));

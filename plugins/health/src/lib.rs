@@ -163,7 +163,9 @@ fn cancelled_within(pause: Duration) -> bool {
 fn death(instance: &Instance) -> Result<Option<String>, Error> {
     Ok(match instance::alive()? {
         Liveness::Alive | Liveness::Unknown => None,
-        Liveness::Dead(what) => Some(format!("the {} {} died: {what}", instance.kind, instance.name)),
+        Liveness::Dead(what) => {
+            Some(format!("the {} {} is not running: {what}", instance.kind, instance.name))
+        }
     })
 }
 
@@ -174,7 +176,9 @@ fn show_log_tail() {
                 log::write(log::Level::Warn, line);
             }
         }
-        Err(error) => log::write(log::Level::Warn, &format!("its log could not be read: {}", error.seen)),
+        Err(error) => {
+            log::write(log::Level::Warn, &format!("the service's log could not be read: {}", error.seen))
+        }
     }
 }
 

@@ -5,39 +5,39 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// How a service is probed over HTTP, and which answer is the right one.
+/// How the service is probed over HTTP, and which answer is right.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// What is asked for: the path, with a query where one is wanted.
+    /// The path to request, with its query, if any.
     #[schemars(regex(pattern = "^/"))]
     pub path: String,
-    /// The right status, or several.
+    /// The right status, or a list of them.
     pub status: Statuses,
     /// A text that the body must contain.
     pub body_contains: Option<String>,
-    /// Headers that are sent.
+    /// Headers to send.
     pub headers: BTreeMap<String, String>,
     /// Headers that the answer must have, with these values.
     pub expect_headers: BTreeMap<String, String>,
     /// Through the SSH connection to the target's own loopback, or through the network.
     pub via: Via,
-    /// The port, when it is another than the instance's.
+    /// The port to probe, when it differs from the instance's.
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
-    /// How long the service may take to come up, in seconds from the first probe.
+    /// How long the service may take until its first answer, in seconds from the first probe.
     #[schemars(range(min = 1, max = 600))]
     pub deadline_seconds: u32,
-    /// The time between two probes of a service that does not answer yet, in milliseconds.
+    /// The pause between two probes of a service that does not answer yet, in milliseconds.
     #[schemars(range(min = 10, max = 60_000))]
     pub interval_ms: u32,
     /// How long one answer may take, in milliseconds.
     #[schemars(range(min = 10, max = 60_000))]
     pub timeout_ms: u32,
-    /// How many wrong answers are one too many.
+    /// How many wrong answers in all fail the check.
     #[schemars(range(min = 1, max = 100))]
     pub attempts: u32,
-    /// The time between two attempts of a service that answers wrongly, in milliseconds.
+    /// The pause after a wrong answer, in milliseconds.
     #[schemars(range(min = 10, max = 60_000))]
     pub attempt_interval_ms: u32,
 }

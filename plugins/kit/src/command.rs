@@ -95,7 +95,7 @@ impl Output {
     pub fn ending(&self) -> String {
         let how = match &self.exit {
             Exit::Code(code) => format!("exit status {code}"),
-            Exit::Signal(name) => format!("ended by SIG{name}"),
+            Exit::Signal(name) => format!("killed by SIG{name}"),
         };
         let text = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();

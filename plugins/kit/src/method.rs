@@ -32,12 +32,12 @@ pub fn release_of(root: &str, reference: &str) -> Option<String> {
 pub fn takes_over(deployment: &Deployment, kind: &str) -> Option<Finding> {
     let running = deployment.previous.as_ref().filter(|release| release.instance.kind != kind)?;
     Some(Finding::failed(
-        "the running release is this method's",
+        "the running release was started by this method",
         format!(
-            "release {} runs as a {} ({}), which the method `{}` can neither stop nor bring back",
+            "release {} runs as a {} ({}), which the method `{}` can neither stop nor restore",
             running.id, running.instance.kind, running.instance.name, deployment.method
         ),
-        "keep the method it was deployed with, or deploy under another service name and port and then stop the old one",
+        "deploy with the method of the running release, or deploy under another service name and port and then stop the old service",
     ))
 }
 

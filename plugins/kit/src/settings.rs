@@ -20,6 +20,6 @@ pub fn settings<T: DeserializeOwned>(deployment: &Deployment) -> Result<T, Error
         fault: Fault::Plugin,
         attempted: "read the settings".into(),
         seen: error.to_string(),
-        next: "mend the settings in the pipeline, and the plugin's schema so that it says so earlier".into(),
+        next: "fix the settings in the pipeline; the plugin's authors should make its settings schema refuse them".into(),
     })
 }

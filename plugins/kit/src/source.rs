@@ -14,8 +14,8 @@ pub const FOLDER: &str = "/service";
 /// The text of every link that begins with a slash: the sandbox does not say more of it.
 pub const ABSOLUTE: &str = "/…";
 
-/// What a folder on the way to a server never needs to bring: others' history, caches, and environments that
-/// are made anew there. Names of files and folders at any depth.
+/// What never needs to be transferred: version control, caches, and environments that are made anew on the
+/// target. Names of files and folders at any depth.
 pub const LEFT_OUT: [&str; 9] = [
     ".git",
     "__pycache__",
@@ -95,7 +95,7 @@ pub fn walk(root: &Path, mut keep: impl FnMut(&str, bool) -> bool) -> Walk {
 }
 
 /// Where the link at `path` with the text `text` leads. A link that leaves the folder on its way counts as
-/// outside, even when it comes back: on the target, other things are around.
+/// outside, even if it leads back in: on the target, the folder has other neighbours.
 pub fn leads(root: &Path, path: &str, text: &str) -> Leads {
     if text.starts_with('/') || climbs(path, text) {
         return Leads::Outside;
@@ -140,14 +140,14 @@ fn list(root: &Path, folder: &str, unreadable: &mut Vec<Unreadable>) -> io::Resu
 
 impl Unreadable {
     pub fn by(path: String, error: &io::Error) -> Self {
-        let next = "see that it is there, and that the deployer's user may read it, or leave it out: \
-                    .deployignore, or the setting `exclude` of sftp";
+        let next = "check that it exists and that the deployer's user may read it, or exclude it in .deployignore \
+                    or in the setting `exclude` of sftp";
         Self { path, why: error.to_string(), next }
     }
 
     fn by_name(path: String) -> Self {
-        let next = "rename it, so that its name is UTF-8, or leave its folder out: .deployignore, or the setting \
-                    `exclude` of sftp";
+        let next = "rename it in UTF-8, or exclude its folder in .deployignore or in the setting `exclude` of \
+                    sftp";
         Self { path, why: "its name is not UTF-8".into(), next }
     }
 }
@@ -170,7 +170,7 @@ fn text(link: &Path) -> io::Result<String> {
         Ok(text) => match text.to_str() {
             Some(text) if text.starts_with('/') => Ok(ABSOLUTE.into()),
             Some(text) => Ok(text.into()),
-            None => Err(io::Error::other("its link's text is not UTF-8")),
+            None => Err(io::Error::other("the path it links to is not UTF-8")),
         },
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(ABSOLUTE.into()),
         Err(error) => Err(error),

@@ -1,5 +1,5 @@
-//! The service's folder: is it there, is anything in it, and how much? What cannot be sent is the carrier's to say,
-//! and what cannot be built or started the method's.
+//! The service's folder: is it there, is anything in it, and how much? The Transfer plugin says what cannot be sent,
+//! and the method what cannot be built or started.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ impl Folder {
     pub fn finding(&self) -> Finding {
         const CHECK: &str = "the service's folder has files";
         match &self.unreadable {
-            // With files in it, the carrier knows whether this one is to be sent.
+            // With files in it, the Transfer plugin knows whether this one is to be sent.
             _ if self.files > 0 => {
                 Finding::passed(CHECK, format!("{}, {}", counted(self.files, "file"), bytes(self.bytes)))
             }
@@ -40,8 +40,8 @@ impl Folder {
             Some(one) => Finding::failed(CHECK, format!("{}: {}", one.path, one.why), one.next),
             None => Finding::failed(
                 CHECK,
-                "there is no file in it",
-                "check service_path: it must be the folder that has the service's files",
+                "it has no files",
+                "check `service_path`: it must be the folder with the service's files",
             ),
         }
     }
@@ -79,8 +79,8 @@ mod tests {
             write(root, ".git/config");
         };
         check(some, Passed, "2 files, 10 bytes");
-        check(|_| {}, Failed, "there is no file in it");
-        check(|root| write(root, ".venv/bin/python"), Failed, "there is no file in it");
+        check(|_| {}, Failed, "it has no files");
+        check(|root| write(root, ".venv/bin/python"), Failed, "it has no files");
         check(|root| fs::remove_dir(root).expect("removed"), Failed, "o such file");
         let unnamed = |root: &Path| {
             let name = std::ffi::OsStr::from_bytes(b"caf\xe9");

@@ -1,6 +1,6 @@
 //! Validation: what speaks against this deployment, before anything is changed.
 //!
-//! Every check says what it found, passed ones too, and none of them stops the others: whoever mends a
+//! Every check says what it found, passed ones too, and none of them stops the others: whoever fixes a
 //! deployment wants to know all that is wrong with it at once.
 
 use std::path::Path;
@@ -14,11 +14,11 @@ mod port;
 
 deployer_plugin::world!("validator");
 
-/// What is asked of the service's folder and of the target.
+/// What the service's folder and the target must have.
 #[derive(Debug, schemars::JsonSchema, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Settings {
-    /// Bytes that must be free on the target beyond twice the service's size. 256 MiB when not given.
+    /// Bytes that must be free on the target beyond twice the service's size. Default: 256 MiB.
     min_free_bytes: u64,
 }
 

@@ -36,8 +36,8 @@ pub fn ask(deployment: &Deployment) -> Result<Machine, Error> {
     let argv =
         ["sh", "-c", include_str!("probe.sh"), "sh", &deployment.layout.root, &port, &deployment.service];
     let output = read(argv).timeout_seconds(SECONDS).checked(
-        "look at the target",
-        "see that the target is a Linux server with sh and GNU coreutils for the SSH user",
+        "inspect the target",
+        "check that the target is a Linux server, and that the SSH user has sh and GNU coreutils there",
     )?;
     Ok(Machine::parse(&output.stdout))
 }
@@ -69,8 +69,8 @@ impl Machine {
     fn current(&self, root: &str) -> Option<Finding> {
         let astray = self.astray.as_ref()?;
         Some(Finding::failed(
-            format!("{root}/current is this tool's"),
-            format!("{astray}, and this tool did not make it"),
+            format!("{root}/current belongs to this tool"),
+            format!("{astray}, which this tool did not create"),
             format!("rename it: mv {root}/current {root}/OTHER-NAME"),
         ))
     }
@@ -78,17 +78,17 @@ impl Machine {
     fn tools(&self) -> Finding {
         const CHECK: &str = "the target has what a transfer needs";
         if self.system != "Linux" {
-            let system = if self.system.is_empty() { "no answer to uname" } else { &self.system };
+            let system = if self.system.is_empty() { "uname did not answer" } else { &self.system };
             return Finding::failed(
                 CHECK,
                 format!("it is not Linux: {system}"),
-                "give a Linux server as the target",
+                "choose a Linux server as the target: --target",
             );
         }
         if !self.lacks.is_empty() {
             return Finding::failed(
                 CHECK,
-                format!("these do not work there: {}", self.lacks.join(", ")),
+                format!("these tools or options do not work on the target: {}", self.lacks.join(", ")),
                 "install GNU coreutils, findutils, grep and sed on the target",
             );
         }
@@ -104,7 +104,7 @@ impl Machine {
             CHECK,
             format!("{} may not write to {}", self.user, self.unwritable.join(", ")),
             format!(
-                "on the target, as root: mkdir -p DIR && chown -R {} DIR, or choose another root",
+                "run as root on the target: mkdir -p DIR && chown -R {} DIR; or choose another folder with --root",
                 self.user
             ),
         )
@@ -116,18 +116,18 @@ impl Machine {
         let Some(free) = self.free else {
             return Finding::warning(
                 CHECK,
-                format!("df does not say how much is free at {}", self.near),
-                format!("see that {} are free there", bytes(needed)),
+                format!("df does not report the free space at {}", self.near),
+                format!("check that {} are free there", bytes(needed)),
             );
         };
         if free < needed {
             return Finding::failed(
                 CHECK,
-                format!("{} are free at {}, {} are needed", bytes(free), self.near, bytes(needed)),
-                "make room, or set min_free_bytes under [settings.preflight] lower",
+                format!("{} are free at {}, but {} are needed", bytes(free), self.near, bytes(needed)),
+                "free space on the target, or lower `min_free_bytes` in [settings.preflight]",
             );
         }
-        Finding::passed(CHECK, format!("{} are free, {} are needed", bytes(free), bytes(needed)))
+        Finding::passed(CHECK, format!("{} are free, and {} are needed", bytes(free), bytes(needed)))
     }
 
     fn learn(&mut self, word: &str, fact: &str) {
@@ -185,7 +185,7 @@ mod tests {
             &[
                 (Passed, "GNU"),
                 (Passed, "root may write to /opt"),
-                (Passed, "1.0 GB are free, 502 MB are needed"),
+                (Passed, "1.0 GB are free, and 502 MB are needed"),
             ],
         );
         check(
@@ -193,12 +193,12 @@ mod tests {
             &[
                 (Failed, "sort -z, comm -z"),
                 (Failed, "web may not write to /opt"),
-                (Failed, "1.0 MB are free at /opt, 502 MB are needed"),
+                (Failed, "1.0 MB are free at /opt, but 502 MB are needed"),
             ],
         );
         check(
             "system\tDarwin\nuser\tweb\nnear\t/opt\nfree\t\n",
-            &[(Failed, "Darwin"), (Passed, "/opt"), (Warning, "df does not say")],
+            &[(Failed, "Darwin"), (Passed, "/opt"), (Warning, "df does not report")],
         );
     }
 

@@ -47,23 +47,27 @@ pub fn finding(port: &Port, user: &str, deployment: &Deployment) -> Finding {
         return Finding::failed(
             check,
             format!("{held} {}", names(&others)),
-            "stop what holds it, or deploy the service to another port",
+            "stop it, or deploy the service to another port",
         );
     }
     match (&deployment.previous, own.is_empty()) {
         (Some(previous), false) => Finding::passed(
             check,
-            format!("{held} {}, of the service's own release {}, which runs now", names(&own), previous.id),
+            format!(
+                "{held} {}, which belongs to this service's running release {}",
+                names(&own),
+                previous.id
+            ),
         ),
         (None, false) => Finding::warning(
             check,
             format!("{held} {}, which an earlier deployment of this service left behind", names(&own)),
-            "nothing, if the method replaces it; otherwise stop it",
+            "if this deployment fails to start, stop it by hand; most methods replace it",
         ),
         (Some(previous), true) if previous.instance.port == deployment.port => Finding::passed(
             check,
             format!(
-                "{held} what the SSH user may not see; the service's own release {} has this port",
+                "{held} a process that the SSH user may not see; this service's running release {} uses this port",
                 previous.id
             ),
         ),
@@ -71,7 +75,7 @@ pub fn finding(port: &Port, user: &str, deployment: &Deployment) -> Finding {
             check,
             format!("{held} {}", strangers(&port.listeners)),
             if user == "root" {
-                "not even root sees it, so it runs outside of this system, perhaps in a container's host: stop it \
+                "root does not see it either, so it runs outside of this system, perhaps on a container's host: stop it \
                  there, or deploy the service to another port"
             } else {
                 "find it with `ss -ltnp` as root on the target and stop it, or deploy the service to another port"
@@ -133,7 +137,7 @@ fn strangers(users: &[String]) -> String {
     let mut users: Vec<&str> = users.iter().map(String::as_str).collect();
     users.sort_unstable();
     users.dedup();
-    format!("a process that the SSH user may not see, of the user {}", users.join(", "))
+    format!("a process of the user {}, which the SSH user may not see", users.join(", "))
 }
 
 #[cfg(test)]
@@ -228,13 +232,13 @@ mod tests {
             held(vec![Holder { kin: vec![812, 500], ..holder("python") }], vec![]),
         ];
         for port in own {
-            check(&port, (Warning, "left behind"), (Passed, "release r1, which runs now"));
+            check(&port, (Warning, "left behind"), (Passed, "running release r1"));
         }
     }
 
     #[test]
     fn what_cannot_be_seen_is_trusted_only_where_the_release_has_the_port() {
-        check(&held(vec![], vec![]), (Failed, "of the user postgres"), (Passed, "release r1 has this port"));
+        check(&held(vec![], vec![]), (Failed, "of the user postgres"), (Passed, "release r1 uses this port"));
         let elsewhere = finding(&held(vec![], vec![]), "web", &deployment(Some(9000)));
         assert_eq!(elsewhere.severity, Failed, "{elsewhere:?}");
     }
@@ -244,7 +248,7 @@ mod tests {
         let unit = |name: &str, own| Port { units: vec![named(name, own)], ..held(vec![], vec![]) };
         let text = "port 8001 is held by the unit postgresql.service";
         check(&unit("postgresql.service", false), (Failed, text), (Failed, text));
-        check(&unit("deployer-web.service", true), (Warning, "left behind"), (Passed, "which runs now"));
+        check(&unit("deployer-web.service", true), (Warning, "left behind"), (Passed, "running release r1"));
         let docker = Port { published: vec![named("db", false)], ..unit("docker.service", false) };
         check(&docker, (Failed, "held by the container db"), (Failed, "held by the container db"));
         let seen = Port { holders: vec![holder("nc")], ..unit("nc.service", false) };

@@ -1,8 +1,7 @@
 # Says what Validation wants to know of the target, a line for each fact: a word, TAB, the fact.
 # Arguments: the service's folder, the port, the service's name. Changes nothing.
 #
-# What belongs to the service is found out here, and marked `own` or `other`: a name that is also a value in
-# the service's environment is blotted out of all that leaves the target.
+# What belongs to the service is found out here, and marked `own` or `other`.
 root=$1 port=$2 service=$3
 LC_ALL=C
 export LC_ALL
@@ -76,7 +75,7 @@ near=$root
 while [ ! -e "$near" ] && [ "$near" != / ]; do near=$(dirname "$near"); done
 say near "$near"
 if [ ! -d "$near" ]; then
-    say unwritable "$near: it is no folder"
+    say unwritable "$near: it is not a folder"
 elif [ ! -w "$near" ] || [ ! -x "$near" ]; then
     say unwritable "$near"
 fi

@@ -24,7 +24,7 @@ pub fn inspect(deployment: &Deployment, artifact: Artifact) -> Result<Option<Art
     if known && !read(["sh", "-c", RUNS, "sh", files, &program]).output()?.succeeded() {
         return Err(Error::target(
             format!("find the program of release {}", deployment.release),
-            format!("there is no {program} that can be run"),
+            format!("{program} does not exist, or cannot be executed"),
             format!("install {program} again, or deploy that version again"),
         ));
     }

@@ -26,7 +26,7 @@ struct Process;
 /// The kind of this method's instances.
 const KIND: &str = "process";
 
-/// How a release is run, in `{root}/run/{release}.json`, so that it comes back exactly as it was.
+/// How a release is run, in `{root}/run/{release}.json`, so that it can be restored exactly as it was.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Launch {
     argv: Vec<String>,
@@ -61,9 +61,9 @@ impl phases::validate::Guest for Process {
         findings.extend(kept_by_shell(&names(&deployment.environment))?);
         findings.extend(takes_over(&deployment, KIND));
         findings.push(Finding::warning(
-            "the service comes back by itself",
-            "a background process is not started again when it dies, nor after a reboot",
-            "choose the method `systemd` or `docker` where the server has one of them",
+            "the service restarts by itself",
+            "a background process is not restarted when it dies, nor after a reboot",
+            "choose the method `systemd` or `docker` if the target has one of them",
         ));
         Ok(findings)
     }
@@ -101,7 +101,7 @@ impl phases::build::Guest for Process {
             Error::target(
                 format!("discard {}", artifact.reference),
                 format!("it is not in a release of {}", deployment.service),
-                "remove it by hand, if it is really unused",
+                "check that nothing uses it, and remove it by hand",
             )
         })?;
         let paths = Paths::of(root, &release);
@@ -139,7 +139,7 @@ impl phases::start::Guest for Process {
             let launch = launch(&paths)?.ok_or_else(|| {
                 Error::target(
                     format!("start the previous release {} again", previous.id),
-                    format!("how to start it is not at {}", paths.launch),
+                    format!("the file that says how to start it is gone: {}", paths.launch),
                     "deploy that version again",
                 )
             })?;
@@ -171,7 +171,7 @@ fn place(deployment: &Deployment) -> Result<(), Error> {
 }
 
 fn start_command(deployment: &Deployment, settings: &Settings) -> Finding {
-    let check = "the start command";
+    let check = "there is a start command";
     match written(settings.start.as_ref(), values(deployment), &from_service).and_then(needed) {
         Ok(start) => Finding::passed(check, start.describe()),
         Err(error) => Finding::failed(check, error.seen, error.next),
@@ -182,19 +182,23 @@ fn needed(start: Option<Start>) -> Result<Start, Error> {
     start.ok_or_else(|| {
         Error::request(
             "find the start command",
-            "there is no setting `start`, and no Procfile with a `web:` line",
-            "write `start = \"./PROGRAM --port {port}\"` in this step's settings in the pipeline, or a Procfile",
+            "the setting `start` is not set, and the service has no Procfile with a `web:` line",
+            "set `start = \"./PROGRAM --port {port}\"` in [settings.process], or write a Procfile",
         )
     })
 }
 
 fn tools() -> Result<Finding, Error> {
-    let check = "the server can run background processes";
+    let check = "the target can run background processes";
     let output = read(Script::Tools.argv([])).output()?;
     Ok(if output.succeeded() {
         Finding::passed(check, "")
     } else {
-        Finding::failed(check, output.ending(), "install util-linux and coreutils, and mount /proc")
+        Finding::failed(
+            check,
+            output.ending(),
+            "install util-linux and coreutils on the target, and mount /proc",
+        )
     })
 }
 
@@ -233,7 +237,7 @@ fn stop(paths: &Paths, launch: Option<&Launch>) -> Result<(), Error> {
     change(Script::Stop.argv([paths.pid.as_str(), &grace]))
         .checked(
             &format!("stop the process of {}", paths.pid),
-            "see what it waits for, and end it by hand: its id is in that file",
+            "find out what it waits for, and kill it by hand: that file has its id",
         )
         .map(drop)
 }
@@ -248,7 +252,10 @@ fn run(launch: &Launch, paths: &Paths, layout: &Layout, release: &str) -> Result
     let first = [paths.pid.as_str(), &paths.log, &layout.environment, &port, release];
     change(Script::Start.argv(first.into_iter().chain(launch.argv.iter().map(String::as_str))))
         .directory(&layout.files)
-        .checked(&format!("start {}", launch.argv.join(" ")), "mend the start command, or what its log says")
+        .checked(
+            &format!("start {}", launch.argv.join(" ")),
+            "fix the start command, or what its log reports",
+        )
         .map(drop)
 }
 

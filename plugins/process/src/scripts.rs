@@ -32,9 +32,9 @@ impl Script {
 
 const TOOLS: &str = r#"
 for tool in setsid mkdir mv tail sleep cat; do
-  command -v "$tool" >/dev/null || { echo "the server has no $tool"; exit 1; }
+  command -v "$tool" >/dev/null || { echo "the target has no $tool"; exit 1; }
 done
-[ -r /proc/self/stat ] || { echo "the server has no /proc"; exit 1; }
+[ -r /proc/self/stat ] || { echo "the target has no /proc"; exit 1; }
 "#;
 
 /// `fields PID` sets `state` and `started`; `is_it PIDFILE` says whether the file's process lives, and sets
@@ -96,7 +96,7 @@ setsid sh -c '
 tries=0
 until [ -s "$pidfile" ]; do
   tries=$((tries + 1))
-  [ "$tries" -lt 100 ] || { echo "no process after 10 seconds; its log: $(tail -n 5 "$log")"; exit 1; }
+  [ "$tries" -lt 100 ] || { echo "it did not start within 10 seconds; its log: $(tail -n 5 "$log")"; exit 1; }
   sleep 0.1
 done
 "#;
@@ -126,9 +126,9 @@ done
 
 const ALIVE: &str = r#"
 is_it "$1" && exit 0
-if [ -z "$pid" ]; then echo "there is no $1: it was not started"
-elif [ "$boot" != "$this_boot" ]; then echo "process $pid is gone: the server was booted since"
-else echo "process $pid has ended; its log has its last words"; fi
+if [ -z "$pid" ]; then echo "it was not started: there is no $1"
+elif [ "$boot" != "$this_boot" ]; then echo "process $pid is gone: the target was rebooted"
+else echo "process $pid has ended; see its log"; fi
 exit 1
 "#;
 

@@ -11,12 +11,12 @@ pub const STOP_TIMEOUT: u32 = 10;
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The start command: a string, split as a shell would (of variables, only `$PORT`), or a list.
-    /// `{port}` is the service's port, `{release}` the release's id. Without it: the Procfile's `web:` line.
+    /// `{port}` is the service's port, `{release}` the release's id. Default: the Procfile's `web:` line.
     pub start: Option<CommandLine>,
     /// Commands that run in the release's folder before it starts, as the SSH user, with the service's
     /// environment: strings are lines for `sh`, lists go without a shell. They may run again after a crash.
     pub build: Vec<CommandLine>,
-    /// Seconds that the service has to end by itself before it is killed.
+    /// How many seconds the service may take to stop before it is killed.
     pub stop_timeout: u32,
 }
 

@@ -43,9 +43,9 @@ impl Registry for Remote {
         };
         let unreachable = |seen: &str| {
             Error::target(
-                format!("ask the registry: {asked}"),
+                format!("send `{asked}` to the registry"),
                 seen,
-                "start the registry; the service runs meanwhile, and is registered in the background",
+                "start the registry; the service runs, and registering is retried in the background",
             )
         };
         let response = http::send(&request).map_err(|failure| match failure {
@@ -85,9 +85,9 @@ impl Answer {
     pub fn nonsense(&self, wanted: &str) -> Error {
         let shown: String = self.text.chars().take(SHOWN_BYTES).collect();
         Error::target(
-            format!("register by {}", self.asked),
+            format!("register with `{}`", self.asked),
             format!("the registry answered {} instead of {wanted}: {shown}", self.status),
-            "check --registry and the registry itself; `dialect` under [settings.registry] fixes what it speaks",
+            "check --registry and the registry's log; if it speaks another dialect, set `dialect` in [settings.registry]",
         )
     }
 }

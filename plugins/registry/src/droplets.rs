@@ -22,7 +22,7 @@ pub fn register(registry: &mut dyn Registry, subject: Subject) -> Result<Option<
             // Somebody else was quicker, between the question and the answer; or the id is another's.
             let other = registry.send("GET", &by_name, None)?;
             if other.is_nothing() {
-                return Err(made.nonsense("the new droplet, though it has none of that name"));
+                return Err(made.nonsense("the new droplet, although it has no droplet of that name"));
             }
             update(registry, subject, &other)?;
         } else {

@@ -42,9 +42,9 @@ fn register(registry: &mut dyn Registry, subject: Subject) -> Result<Registratio
     match subject.settings.dialect {
         Dialect::Droplets => droplets::register(registry, subject)?.ok_or_else(|| {
             Error::target(
-                "register by POST /droplets",
-                "the registry has no such path",
-                "check --registry, and `dialect` under [settings.registry]",
+                "register with `POST /droplets`",
+                "the registry does not have this path",
+                "check --registry, and `dialect` in [settings.registry]",
             )
         }),
         Dialect::Register => post(registry, subject),

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Which dialect the registry speaks, and what is told beside the service's name and endpoint.
+/// Which dialect the registry speaks, and what is registered beside the service's name and endpoint.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// `auto` finds out by asking.
     pub dialect: Dialect,
-    /// Who answers for the service: told when its droplet is made, and the registry's to change from then on.
+    /// Who is responsible for the service. Sent when its droplet is created; changed in the registry after that.
     pub steward: Option<String>,
     /// Added to what is registered, beside the release and the method.
     pub metadata: BTreeMap<String, String>,

@@ -114,7 +114,7 @@ fn somebody_else_may_be_quicker() {
     check(
         Dialect::Auto,
         &taken,
-        Err("409 instead of the new droplet, though it has none of that name: \"id 3"),
+        Err("409 instead of the new droplet, although it has no droplet of that name: \"id 3"),
     );
 }
 
@@ -126,7 +126,7 @@ fn a_registry_without_droplets_speaks_the_other_dialect() {
             (REGISTER, 200, json!({ "service_name": "shop", "endpoint": ENDPOINT, "droplet_id": 9 }));
         check(Dialect::Auto, &[calls.as_slice(), std::slice::from_ref(&confirmation)].concat(), Ok(Some(9)));
         check(Dialect::Register, &[confirmation], Ok(Some(9)));
-        check(Dialect::Droplets, &calls, Err("no such path"));
+        check(Dialect::Droplets, &calls, Err("does not have this path"));
     }
 }
 

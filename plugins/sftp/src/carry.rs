@@ -2,7 +2,7 @@
 //!
 //! The first round of a first deployment finds nothing there; of a redeployment, what the previous release
 //! has; of one that was cut, what it had brought. The last round finds nothing to do. So resuming and
-//! verifying are no code of their own, and the number of commands does not depend on the number of files.
+//! verifying need no code of their own, and the number of commands does not depend on the number of files.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,7 +52,7 @@ pub fn transfer(
     })
 }
 
-/// Rounds that may find something to do: first to bring all, then to mend what a running service had written
+/// Rounds that may find something to do: first to send all, then to repair what a running service had written
 /// into the previous release's files, then once more for a disturbance.
 const ROUNDS: u32 = 4;
 const COMPARING: &str = "compare the files on the target with the service's";
@@ -105,9 +105,9 @@ impl Transfer<'_> {
             differing = names(&todo);
         }
         Err(Error::target(
-            "bring the files to the target",
-            format!("after {ROUNDS} rounds these still differ from what was sent: {}", differing.join(", ")),
-            "see what else writes into the release's folder, and whether the disk is sound",
+            "transfer the files to the target",
+            format!("after {ROUNDS} rounds, these still differ from what was sent: {}", differing.join(", ")),
+            "find out what else writes into the release's folder, and check the target's disk",
         ))
     }
 
@@ -130,8 +130,13 @@ impl Transfer<'_> {
             command = command.input(self.text.as_bytes());
         }
         let output = self.run(&command, COMPARING)?;
-        let senseless =
-            |seen| Error::target(COMPARING, seen, "see what the SSH user's shell prints by itself");
+        let senseless = |seen| {
+            Error::target(
+                COMPARING,
+                seen,
+                "check what the SSH user's shell prints at its start (~/.bashrc, ~/.profile), and stop it from doing so",
+            )
+        };
         let mut report = Report::parse(&output.stdout).map_err(senseless)?;
         if report.state == State::Large {
             let records = self.server.read_file(&format!("{}/report", self.places.work))?;
@@ -150,7 +155,7 @@ impl Transfer<'_> {
         arguments.extend(modes.iter().map(String::as_str));
         let command = change(script(include_str!("repair.sh"), &arguments))
             .input(todo.instructions(&places.staging).into_bytes());
-        self.run(&command, "put the files on the target in order").map(drop)
+        self.run(&command, "update the files on the target").map(drop)
     }
 
     fn send(&mut self, todo: &Todo<'_>) -> Result<(), Error> {
@@ -177,7 +182,7 @@ impl Transfer<'_> {
         Err(Error::target(
             attempted,
             output.ending(),
-            "see that the SSH user may write there, that the disk has room, and that GNU coreutils, findutils, \
+            "check that the SSH user may write there, that the disk has space, and that GNU coreutils, findutils, \
              grep and sed are installed on the target",
         ))
     }
@@ -204,7 +209,7 @@ impl Transfer<'_> {
         }
         let there = total.saturating_sub(sent + taken);
         if there > 0 {
-            line.push_str(&format!(", {} there already", number(there)));
+            line.push_str(&format!(", {} already there", number(there)));
         }
         self.server.log(Level::Info, &line);
     }
@@ -217,8 +222,8 @@ impl Places {
             return Err(Error::new(
                 deployer_plugin::types::Fault::Host,
                 "find the release's folder",
-                format!("`{}` is no absolute path", layout.files),
-                "report this: the host made it",
+                format!("`{}` is not an absolute path", layout.files),
+                "report this as a defect of the deployer",
             ));
         };
         let previous = deployment.previous.as_ref();
@@ -259,10 +264,10 @@ fn tell_what_stays(manifest: &Manifest, server: &mut dyn Server) {
         if manifest.left_out.len() > LISTED {
             names.push("…");
         }
-        server.log(Level::Info, &format!("left out: {}", names.join(", ")));
+        server.log(Level::Info, &format!("excluded: {}", names.join(", ")));
     }
     for link in &manifest.dangling {
-        server.log(Level::Warn, &format!("the link {link} leads to nothing that is transferred"));
+        server.log(Level::Warn, &format!("the link {link} points to nothing that is transferred"));
     }
 }
 

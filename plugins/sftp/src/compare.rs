@@ -67,7 +67,7 @@ impl Report {
     /// With what it printed instead.
     pub fn parse(output: &str) -> Result<Self, String> {
         let (head, records) = output.split_once('\n').unwrap_or((output, ""));
-        let wrong = || format!("an answer that makes no sense: {}", beginning(head, 200));
+        let wrong = || format!("an answer that cannot be understood: {}", beginning(head, 200));
         let (state, taken) = head.split_once(' ').ok_or_else(wrong)?;
         let mut report = Report {
             state: match state {
@@ -88,7 +88,7 @@ impl Report {
     /// meant.
     ///
     /// # Errors
-    /// When it is no base64.
+    /// When it is not base64.
     pub fn add(&mut self, records: &[u8]) -> Result<(), String> {
         let bytes = STANDARD
             .decode(records.trim_ascii())
@@ -268,7 +268,7 @@ mod tests {
         check("whole 3\n", Ok(State::Whole));
         check("part 0\nZiA3NTUgLi9hAA==\n", Ok(State::Part));
         check("large 17\n", Ok(State::Large));
-        check("", Err("makes no sense"));
+        check("", Err("cannot be understood"));
         check("Welcome to the server!\nwhole 3\n", Err("Welcome to"));
         check("part 0\nWelcome!", Err("cannot be read"));
     }

@@ -29,7 +29,7 @@ impl Exclusions {
         let listed = listed(root)?;
         let mut all = Patterns::default();
         for pattern in LEFT_OUT.iter().chain(&PATTERNS) {
-            all.add(pattern, "the plugin itself")?;
+            all.add(pattern, "the plugin's own list")?;
         }
         for pattern in listed.lines() {
             all.add(pattern, LIST)?;
@@ -79,16 +79,16 @@ impl Patterns {
     fn add(&mut self, pattern: &str, origin: &str) -> Result<(), Error> {
         self.0.add_line(None, pattern).map(|_| ()).map_err(|error| {
             Error::request(
-                format!("understand the pattern `{pattern}` of {origin}"),
+                format!("read the pattern `{pattern}` from {origin}"),
                 error,
-                "write it as a line of a .gitignore file",
+                "write it in the syntax of .gitignore",
             )
         })
     }
 
     fn build(self) -> Result<Gitignore, Error> {
         self.0.build().map_err(|error| {
-            Error::request("understand the patterns of what is left out", error, "use fewer and simpler ones")
+            Error::request("read the exclusion patterns", error, "use fewer, simpler patterns")
         })
     }
 }
@@ -100,7 +100,7 @@ fn listed(root: &Path) -> Result<String, Error> {
         Err(error) => Err(Error::request(
             format!("read the service's {LIST}"),
             error,
-            "make it a readable text file, or remove it",
+            "make it a readable UTF-8 file, or remove it",
         )),
     }
 }

@@ -72,8 +72,8 @@ impl Manifest {
         if manifest.file_count() == 0 {
             return Err(Error::request(
                 "read the service's folder",
-                "there is no file to transfer",
-                "put the service's files into it, or leave out less (.deployignore, the setting `exclude`)",
+                "it has no files to transfer",
+                "put the service's files into it, or exclude less (.deployignore, the setting `exclude` of sftp)",
             ));
         }
         Ok(manifest)
@@ -194,7 +194,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 fn cancelled_error() -> Error {
-    Error::request("read the service's folder", "the job was cancelled", "ask for the deployment again")
+    Error::request("read the service's folder", "the job was cancelled", "deploy again when you want it")
 }
 
 fn unreadable_error(unreadable: &Unreadable) -> Error {
@@ -205,15 +205,15 @@ fn unreadable_error(unreadable: &Unreadable) -> Error {
 fn special_error(path: &str) -> Error {
     Error::request(
         format!("transfer {path}"),
-        "it is a socket, a pipe or a device",
-        "remove it, or name it in .deployignore or in the setting `exclude`",
+        "it is a socket, pipe or device",
+        "remove it, or exclude it in .deployignore or in the setting `exclude` of sftp",
     )
 }
 
 fn outside_error(path: &str, text: &str) -> Error {
     Error::request(
         format!("transfer the link {path} -> {text}"),
-        "it leads out of the service's folder, where something else is on the target",
-        "put what it points to into the folder, or name the link in .deployignore or in the setting `exclude`",
+        "it points outside of the service's folder, where the target has other files",
+        "put what it points to into the folder, or exclude the link in .deployignore or in the setting `exclude` of sftp",
     )
 }

@@ -4,7 +4,7 @@
 #   part    what follows differs
 #   empty   nothing is in the folder yet: all of the manifest is missing
 #   large   what follows is too much for standard output: it is in $work/report
-# Then, in base64 (a path may look like a secret, and would be blotted out), records that end with NUL:
+# Then, in base64 (a path may have any bytes), records that end with NUL:
 #   a record of the manifest          it is missing in the folder
 #   TAB and such a record             the folder has it, the manifest does not
 #   `from ` and a file's record       a missing file's content is in the previous release, under that path
@@ -88,7 +88,7 @@ report() {
 
 if [ -e "$final" ] || [ -L "$final" ]; then
     if [ ! -f "$manifest" ]; then
-        echo "$final is there already, and this tool did not make it: rename it, and deploy again" >&2
+        echo "$final already exists, and this tool did not create it: rename it, and deploy again" >&2
         exit 1
     fi
 fi

@@ -15,19 +15,19 @@ pub fn findings(root: &Path, settings: &Settings) -> Vec<Finding> {
         Ok(exclusions) => exclusions,
         Err(error) => {
             let seen = format!("could not {}: {}", error.attempted, error.seen);
-            return vec![Finding::failed("it is clear what to leave out", seen, error.next)];
+            return vec![Finding::failed("the exclusion patterns are valid", seen, error.next)];
         }
     };
     let walk = source::walk(root, |path, is_folder| !exclusions.leave_out(path, is_folder));
     vec![readable(&walk.items, &walk.unreadable), special(&walk.items), links(root, &walk.items)]
 }
 
-const LEAVE_OUT: &str = "name them in .deployignore or in the setting `exclude` of sftp";
+const LEAVE_OUT: &str = "exclude them in .deployignore or in the setting `exclude` of sftp";
 /// How many names a message has.
 const NAMED: usize = 5;
 
 fn readable(items: &[Item], unreadable: &[Unreadable]) -> Finding {
-    const CHECK: &str = "what is sent can be read";
+    const CHECK: &str = "the files to send can be read";
     if let Some(first) = unreadable.first() {
         let place = |path: &str| if path.is_empty() { "the folder itself".into() } else { path.to_owned() };
         let all = unreadable.iter().map(|one| format!("{}: {}", place(&one.path), one.why));
@@ -37,8 +37,8 @@ fn readable(items: &[Item], unreadable: &[Unreadable]) -> Finding {
     if files == 0 {
         return Finding::failed(
             CHECK,
-            "no file is left to send",
-            "put the service's files into it, or leave out less (.deployignore, the setting `exclude` of sftp)",
+            "there are no files to send",
+            "put the service's files into it, or exclude less (.deployignore, the setting `exclude` of sftp)",
         );
     }
     Finding::passed(CHECK, counted(files as u64, "file"))
@@ -51,14 +51,14 @@ fn special(items: &[Item]) -> Finding {
         none if none.is_empty() => Finding::passed(CHECK, ""),
         some => Finding::failed(
             CHECK,
-            format!("these are sockets, pipes or devices: {some}"),
+            format!("these are sockets, pipes or devices, which cannot be sent: {some}"),
             format!("remove them, or {LEAVE_OUT}"),
         ),
     }
 }
 
 fn links(root: &Path, items: &[Item]) -> Finding {
-    const CHECK: &str = "links stay inside of the service";
+    const CHECK: &str = "links stay inside the service's folder";
     let that_lead = |where_to: Leads| {
         some(items.iter().filter_map(|item| match &item.kind {
             Kind::Link(text) if source::leads(root, &item.path, text) == where_to => {
@@ -71,7 +71,7 @@ fn links(root: &Path, items: &[Item]) -> Finding {
     if !outside.is_empty() {
         return Finding::failed(
             CHECK,
-            format!("these lead out of it, where something else is on the target: {outside}"),
+            format!("these point outside of it, where the target has other files: {outside}"),
             format!("put what they point to into the folder, or {LEAVE_OUT}"),
         );
     }
@@ -79,11 +79,11 @@ fn links(root: &Path, items: &[Item]) -> Finding {
     if !nowhere.is_empty() {
         return Finding::warning(
             CHECK,
-            format!("these lead to nothing: {nowhere}"),
-            "mend or remove them, if the service needs what they point to",
+            format!("these point to nothing: {nowhere}"),
+            "fix or remove them if the service needs what they point to",
         );
     }
-    Finding::passed(CHECK, "none leads out of it or to nothing")
+    Finding::passed(CHECK, "none points outside of it or to nothing")
 }
 
 /// The first names, and how many more there are.
@@ -126,7 +126,7 @@ mod tests {
 
     const FILES: (Severity, &str) = (Passed, "1 file");
     const NO_SPECIAL: (Severity, &str) = (Passed, "");
-    const LINKS: (Severity, &str) = (Passed, "none leads out");
+    const LINKS: (Severity, &str) = (Passed, "none points outside");
 
     #[test]
     fn what_cannot_be_sent_is_named() {
@@ -135,11 +135,11 @@ mod tests {
         let nowhere = |root: &Path| symlink("gone", root.join("down")).expect("a link");
         let socket = |root: &Path| drop(UnixListener::bind(root.join("app/socket")).expect("a socket"));
         check(&[], |_| (), [FILES, NO_SPECIAL, LINKS]);
-        check(&[], out, [FILES, NO_SPECIAL, (Failed, "on the target: app/out -> ../../elsewhere")]);
+        check(&[], out, [FILES, NO_SPECIAL, (Failed, "other files: app/out -> ../../elsewhere")]);
         check(&[], absolute, [FILES, NO_SPECIAL, (Failed, "python -> /…")]);
-        check(&[], nowhere, [FILES, NO_SPECIAL, (Warning, "lead to nothing: down -> gone")]);
-        check(&[], socket, [FILES, (Failed, "devices: app/socket"), LINKS]);
-        check(&["*.py"], |_| (), [(Failed, "no file is left"), NO_SPECIAL, LINKS]);
+        check(&[], nowhere, [FILES, NO_SPECIAL, (Warning, "point to nothing: down -> gone")]);
+        check(&[], socket, [FILES, (Failed, "sent: app/socket"), LINKS]);
+        check(&["*.py"], |_| (), [(Failed, "no files to send"), NO_SPECIAL, LINKS]);
         let gone = |root: &Path| fs::remove_dir_all(root).expect("removed");
         check(&[], gone, [(Failed, "the folder itself: "), NO_SPECIAL, LINKS]);
     }

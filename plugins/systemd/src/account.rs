@@ -45,7 +45,10 @@ pub fn make(service: &str, settings: &Settings, installed: Option<&str>) -> Resu
     }
     let argv = ["sh", "-c", MAKE, "sh", &user, &home(service)];
     change(argv)
-        .checked(&format!("make the user {user}"), "make it by hand, or set `user` to one that exists")
+        .checked(
+            &format!("create the user {user}"),
+            "create it by hand, or set `user` in [settings.systemd] to one that exists",
+        )
         .map(|_| user)
 }
 
@@ -58,15 +61,15 @@ pub fn let_in(user: &str, files: &str) -> Result<(), Error> {
         return Ok(());
     }
     change(["sh", "-c", LET_IN, "sh", user, files])
-        .checked(&format!("let the user {user} read {files}"), "connect as root")?;
+        .checked(&format!("let the user {user} read {files}"), "connect as root: --target root@HOST")?;
     let output = read(["sh", "-c", CAN_READ, "sh", user, files]).output()?;
     if output.succeeded() {
         return Ok(());
     }
     Err(Error::target(
         format!("let the user {user} read {files}"),
-        "a folder above it is closed to other users",
-        format!("open the way: chmod o+x each folder in `namei -l {files}` that lacks it"),
+        "a folder above it does not let other users in",
+        format!("run `namei -l {files}`, and `chmod o+x` each folder that lacks it"),
     ))
 }
 
@@ -144,22 +147,24 @@ fn parse(text: &str) -> Facts {
 impl Facts {
     fn account(&self, service: &str, settings: &Settings) -> Option<Finding> {
         let user = user(service, settings);
-        let check = format!("the user {user} is the service's");
+        let check = format!("the user {user} belongs to this service");
         let next = format!(
-            "set `user = \"{user}\"` in [settings.systemd] to run as it, or give the service another name"
+            "set `user = \"{user}\"` in [settings.systemd] to run the service as that user, or give the service another name"
         );
         match &self.home {
             _ if settings.user.is_some() && self.home.is_some() => None,
             Some(found) if *found == home(service) => None,
             Some(found) => Some(Finding::failed(
                 check,
-                format!("there is a user {user} (home {found}), which this tool did not make"),
+                format!("a user {user} exists (home {found}), and this tool did not create it"),
                 next,
             )),
             None if self.group => Some(Finding::failed(
                 check,
-                format!("there is a group {user} without a user, so that the user cannot be made"),
-                format!("groupdel {user}, or set `user` in [settings.systemd] to one that exists"),
+                format!("a group {user} exists without a user, so the user cannot be created"),
+                format!(
+                    "remove the group (groupdel {user}), or set `user` in [settings.systemd] to an existing user"
+                ),
             )),
             None => None,
         }
@@ -168,7 +173,7 @@ impl Facts {
     /// systemd gives the folder and all that is in it to the unit's user.
     fn state(&self, service: &str, settings: &Settings, installed: Option<&str>) -> Option<Finding> {
         let (user, path) = (user(service, settings), home(service));
-        let check = format!("the state folder {path} is the service's");
+        let check = format!("the state folder {path} belongs to this service");
         match &self.state {
             State::Absent => None,
             State::Folder(owner) => {
@@ -177,9 +182,9 @@ impl Facts {
                 (!known).then(|| {
                     Finding::failed(
                         check,
-                        format!("it belongs to {owner}, and systemd would give all that is in it to {user}"),
+                        format!("it belongs to {owner}, and systemd would change the owner of all that is in it to {user}"),
                         format!(
-                            "if it is the service's: chown -R {user} {path} (if there is no such user, make \
+                            "if it is this service's: chown -R {user} {path} (if that user does not exist, create \
                              it first: useradd --system --home-dir {path} {user}); otherwise move it away, \
                              or give the service another name"
                         ),
@@ -188,14 +193,14 @@ impl Facts {
             }
             State::Other => Some(Finding::failed(
                 check,
-                "what is there is not a folder",
+                "it is not a folder",
                 format!("move it away: mv {path} OTHER-PLACE"),
             )),
         }
     }
 }
 
-/// `svc-` and the service's name, with a digest where that is no name for a user, or too long.
+/// `svc-` and the service's name, with a digest where that is not a valid user name, or is too long.
 fn own_user(service: &str) -> String {
     let plain: String = service
         .to_ascii_lowercase()
@@ -267,6 +272,11 @@ mod tests {
         let own = "own\t/var/lib/deployer/web\nstate\tsvc-web\n";
         check(own, r#"{"user": "www-data"}"#, None, None);
         let foreign = "own\t/home/svc-web\nstate\tsvc-web\n";
-        check(foreign, r#"{"user": "www-data"}"#, None, Some("would give all that is in it to www-data"));
+        check(
+            foreign,
+            r#"{"user": "www-data"}"#,
+            None,
+            Some("would change the owner of all that is in it to www-data"),
+        );
     }
 }

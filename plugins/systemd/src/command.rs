@@ -33,8 +33,8 @@ pub fn command(deployment: &Deployment, settings: &Settings, read: Reader) -> Re
 }
 
 /// What to write when there is no start command.
-pub const WRITE_ONE: &str = "write `start = \"COMMAND --port {port}\"` in this step's settings in the pipeline, \
-                             or a Procfile with a `web:` line";
+pub const WRITE_ONE: &str = "set `start = \"COMMAND --port {port}\"` in [settings.systemd], or write a Procfile \
+                             with a `web:` line";
 
 /// Where a program is by its bare name on the target; none when its PATH has none.
 ///
@@ -62,8 +62,8 @@ fn locate(program: &str, files: &str) -> Result<String, Error> {
         if there(&path)? {
             return Ok(path);
         }
-        let next = "mend the start command, or make the file in the setting `build`";
-        return Err(Error::request(attempted, format!("there is no {path} on the server"), next));
+        let next = "fix the start command, or create the file with the setting `build`";
+        return Err(Error::request(attempted, format!("{path} does not exist on the target"), next));
     }
     let own = format!("{}/bin/{program}", venv::link(files));
     if there(&own)? {
@@ -72,8 +72,8 @@ fn locate(program: &str, files: &str) -> Result<String, Error> {
     in_path(program)?.ok_or_else(|| {
         Error::request(
             attempted,
-            "neither the release's virtual environment nor the server has it",
-            format!("add it to the requirements, or install {program} on the server"),
+            "neither the release's virtual environment nor the target has it",
+            format!("add it to the requirements, or install {program} on the target"),
         )
     })
 }
@@ -81,7 +81,7 @@ fn locate(program: &str, files: &str) -> Result<String, Error> {
 fn missing() -> Error {
     Error::request(
         "find the start command",
-        "there is no setting `start`, no Procfile with a `web:` line, and no FastAPI application in app/main.py or main.py",
+        "the setting `start` is not set, and the service has neither a Procfile with a `web:` line nor a FastAPI application in app/main.py or main.py",
         WRITE_ONE,
     )
 }

@@ -1,7 +1,7 @@
 //! Deployment method: a virtual environment or build commands, run as a systemd unit.
 //!
 //! The unit `deployer-{service}.service` is the same for all releases of a service; each release's text of
-//! it is kept in the service's folder, so that a release comes back exactly as it was. The service runs as
+//! it is kept in the service's folder, so that a release can be restored exactly as it was. The service runs as
 //! a user of its own that can read its files and write its state folder only.
 
 mod account;
@@ -114,7 +114,7 @@ fn discard(deployment: &Deployment, artifact: &Artifact) -> Result<(), Error> {
         Error::target(
             format!("discard {}", artifact.reference),
             format!("it is not in a release of {}", deployment.service),
-            "remove it by hand, if it is really unused",
+            "check that nothing uses it, and remove it by hand",
         )
     })?;
     if artifact.kind == venv::KIND {

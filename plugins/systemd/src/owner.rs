@@ -55,18 +55,18 @@ pub fn must_be_ours(deployment: &Deployment, attempted: &str) -> Result<bool, Er
 /// When the target cannot say.
 pub fn findings(deployment: &Deployment, owner: &Owner) -> Result<Vec<Finding>, Error> {
     let unit = unit_name(&deployment.service);
-    let check = format!("the unit {unit} is this tool's to write");
+    let check = format!("the unit {unit} belongs to this tool");
     let mut findings = vec![match owner {
-        Owner::Nobody => Finding::passed(check, "there is none yet"),
+        Owner::Nobody => Finding::passed(check, "it does not exist yet"),
         Owner::Us(_) => Finding::passed(check, "its file has this tool's mark"),
         Owner::Somebody { seen, next } => Finding::failed(check, seen, next),
     }];
     let laid = facts(&unit)?.drop_ins;
     if matches!(owner, Owner::Us(_)) && !laid.is_empty() {
         findings.push(Finding::warning(
-            format!("nothing changes the unit {unit} from outside"),
-            format!("these files change its settings, and stay: {}", laid.join(", ")),
-            "remove them if they are not wanted; the setting `service_lines` adds lines to the unit itself",
+            format!("the unit {unit} has no drop-ins"),
+            format!("these files change its settings, and are kept: {}", laid.join(", ")),
+            "remove them if you do not want them; the setting `service_lines` adds lines to the unit itself",
         ));
     }
     Ok(findings)
@@ -111,8 +111,10 @@ impl Facts {
 }
 
 fn facts(unit: &str) -> Result<Facts, Error> {
-    let output = read(["sh", "-c", FACTS, "sh", unit])
-        .checked(&format!("see whose the unit {unit} is"), "see that systemctl works on the server")?;
+    let output = read(["sh", "-c", FACTS, "sh", unit]).checked(
+        &format!("find out who wrote the unit {unit}"),
+        "check that systemctl works on the target",
+    )?;
     Ok(Facts::parse(&output.stdout))
 }
 
@@ -138,15 +140,15 @@ fn decide(facts: &Facts, text: Option<&str>, unit: &str, service: &str, root: &s
     let own = path(unit);
     let somebody = |seen: String, next: String| Owner::Somebody { seen, next };
     let give_way = format!(
-        "if it is not needed: systemctl disable --now {unit}, and remove or rename its file; otherwise give the \
+        "if nobody needs it: systemctl disable --now {unit}, and remove or rename its file; otherwise give the \
          service another name"
     );
     if let Some((path, to)) = facts.links.iter().find(|(path, _)| *path == own) {
         if to == "/dev/null" {
-            let next = format!("systemctl unmask {unit}, or give the service another name");
-            return somebody(format!("{path} is masked, so that systemd cannot start it"), next);
+            let next = format!("unmask it (systemctl unmask {unit}), or give the service another name");
+            return somebody(format!("{path} is masked, so systemd cannot start it"), next);
         }
-        return somebody(format!("{path} is a link to {to}, which this tool did not make"), give_way);
+        return somebody(format!("{path} is a link to {to}, and this tool did not create it"), give_way);
     }
     if let Some(text) = text {
         let Some(user) = marked(text, service, root) else {
@@ -156,29 +158,35 @@ fn decide(facts: &Facts, text: Option<&str>, unit: &str, service: &str, root: &s
             );
         };
         if !facts.loaded.is_empty() && facts.loaded != own {
-            let next = format!("remove it if it is not needed, and run systemctl daemon-reload; {give_way}");
-            return somebody(format!("systemd has loaded {unit} from {}, not {own}", facts.loaded), next);
+            let next =
+                format!("remove that file if nobody needs it, and run systemctl daemon-reload; {give_way}");
+            return somebody(
+                format!("systemd has loaded {unit} from {} instead of {own}", facts.loaded),
+                next,
+            );
         }
         return Owner::Us(user);
     }
     let others = facts.files.iter().chain(facts.links.iter().map(|(path, _)| path));
     if let Some(path) = others.into_iter().next() {
         return somebody(
-            format!("there is a unit of that name at {path}, which this tool did not make"),
+            format!("a unit of that name exists at {path}, and this tool did not create it"),
             give_way,
         );
     }
     let runs = !matches!(facts.active.as_str(), "" | "inactive" | "failed");
     if runs && !facts.directory.starts_with(&format!("{root}/releases/")) {
-        let seen =
-            format!("{unit} is {} though it has no file any more, and is not this tool's", facts.active);
-        return somebody(seen, format!("systemctl stop {unit}, or give the service another name"));
+        let seen = format!(
+            "{unit} is {} although its file is gone, and it does not belong to this tool",
+            facts.active
+        );
+        return somebody(seen, format!("stop it (systemctl stop {unit}), or give the service another name"));
     }
     match facts.drop_ins.as_slice() {
         [] => Owner::Nobody,
         laid => somebody(
             format!(
-                "there are settings for a unit of that name, which this tool did not make: {}",
+                "drop-ins for a unit of that name exist, and this tool did not create them: {}",
                 laid.join(", ")
             ),
             "remove or rename them, or give the service another name".into(),
@@ -243,7 +251,7 @@ mod tests {
     fn what_runs_without_a_file_is_ours_by_where_it_runs() {
         let of = |directory: &str| format!("{LOADED}ActiveState\tactive\nWorkingDirectory\t{directory}\n");
         check(&of("/opt/web/releases/r1"), None, Ok(""));
-        check(&of("/srv"), None, Err(("has no file any more", "systemctl stop deployer-web.service")));
+        check(&of("/srv"), None, Err(("although its file is gone", "systemctl stop deployer-web.service")));
     }
 
     #[test]

@@ -8,26 +8,26 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The start command: a string, split as a shell would (of variables, only `$PORT`), or a list.
-    /// `{port}` is the service's port, `{release}` the release's id. Without it: the Procfile's `web:` line,
+    /// `{port}` is the service's port, `{release}` the release's id. Default: the Procfile's `web:` line,
     /// else uvicorn for a FastAPI application in app/main.py or main.py.
     pub start: Option<CommandLine>,
-    /// Commands that run in the release's folder after the virtual environment is made, as the SSH user,
+    /// Commands that run in the release's folder after the virtual environment is created, as the SSH user,
     /// with the service's environment: strings are lines for `sh`, lists go without a shell. They may run
     /// again after a crash.
     pub build: Vec<CommandLine>,
-    /// The Python that makes the virtual environment.
+    /// The Python that creates the virtual environment.
     pub python: String,
     /// The requirements file, inside the service's folder. Without such a file, no virtual environment is
     /// made. Releases with equal requirements share one.
     pub requirements: String,
-    /// The user that the service runs as, made when missing. Without it: `svc-` and the service's name.
+    /// The user that the service runs as, created when missing. Default: `svc-` and the service's name.
     #[schemars(regex(pattern = r"^[a-z_][a-z0-9_-]{0,31}$"))]
     pub user: Option<String>,
-    /// When systemd starts the service again.
+    /// When systemd restarts the service.
     pub restart: Restart,
-    /// Seconds to wait before that.
+    /// How many seconds systemd waits before it restarts the service.
     pub restart_delay: u32,
-    /// Seconds that the service has to end by itself before it is killed.
+    /// How many seconds the service may take to stop before it is killed.
     pub stop_timeout: u32,
     /// The most memory the service may use: a number with `k`, `m` or `g`, such as `512m`.
     #[schemars(regex(pattern = r"^[0-9]+[bkmgBKMG]?$"))]
@@ -35,10 +35,10 @@ pub struct Settings {
     /// The most processors it may use, such as 1.5.
     #[schemars(range(min = 0.01))]
     pub cpus: Option<f64>,
-    /// Whether the service is kept from the rest of the server: a read-only file system, no devices, no
-    /// kernel settings, no new privileges. Its state folder `$STATE_DIRECTORY` is always its own to write.
+    /// Whether the service is isolated from the rest of the target: a read-only file system, no devices, no
+    /// kernel settings, no new privileges. It can always write to its state folder, `$STATE_DIRECTORY`.
     pub hardening: bool,
-    /// More folders that it may write to; whole paths.
+    /// More folders that the service may write to; absolute paths.
     pub writable: Vec<String>,
     /// Lines for the unit's [Service] section, after all others, so that they win: `LimitNOFILE=65536`.
     pub service_lines: Vec<String>,
@@ -125,18 +125,18 @@ impl Settings {
 
     fn cpus_problem(&self) -> Option<(String, String)> {
         let cpus = self.cpus.filter(|_| self.cpu_quota().is_none())?;
-        Some((format!("`cpus` is {cpus}"), "write how many processors, 0.01 or more".into()))
+        Some((format!("`cpus` is {cpus}"), "write a number of processors, 0.01 or more".into()))
     }
 
     fn writable(&self) -> Option<(String, String)> {
         let wrong =
             self.writable.iter().find(|path| !path.starts_with('/') || path.contains(['\n', '\r']))?;
-        Some((format!("`writable` has `{wrong}`"), "write whole paths, from the root".into()))
+        Some((format!("`writable` has `{wrong}`"), "write absolute paths".into()))
     }
 
     fn lines(&self) -> Option<(String, String)> {
         let wrong = self.service_lines.iter().find(|line| !is_line(line))?;
-        let next = "write one NAME=VALUE in each, as in a [Service] section: LimitNOFILE=65536";
+        let next = "write one NAME=VALUE per entry, as in a [Service] section: LimitNOFILE=65536";
         Some((format!("`service_lines` has `{}`", wrong.escape_debug()), next.into()))
     }
 }

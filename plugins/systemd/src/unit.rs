@@ -36,7 +36,7 @@ pub fn start(deployment: &Deployment, settings: &Settings) -> Result<Instance, E
     instance(&unit, &deployment.release, deployment.port)
 }
 
-/// Makes the unit come back after a reboot. Nothing is left of the old one: it was the same unit.
+/// Makes the unit start again after a reboot. Nothing is left of the old one: it was the same unit.
 ///
 /// # Errors
 /// Those of systemd.
@@ -65,7 +65,7 @@ pub fn restore(deployment: &Deployment) -> Result<Option<Instance>, Error> {
     let text = read_text(&path)?.ok_or_else(|| {
         Error::target(
             format!("start the previous release {} again", previous.id),
-            format!("its unit is not at {path}"),
+            format!("the file with its unit is gone: {path}"),
             "deploy that version again",
         )
     })?;
@@ -148,12 +148,16 @@ fn stop(unit: &str) -> Result<(), Error> {
     if output.succeeded() || output.stderr.contains("not loaded") || output.stderr.contains("not found") {
         return Ok(());
     }
-    Err(Error::target(format!("stop {unit}"), output.ending(), format!("see why: systemctl status {unit}")))
+    Err(Error::target(
+        format!("stop {unit}"),
+        output.ending(),
+        format!("find out why it does not stop: systemctl status {unit}"),
+    ))
 }
 
 fn reload(unit: &str) -> Result<(), Error> {
     change(["systemctl", "daemon-reload"])
-        .checked("make systemd read its units again", "see why: journalctl -b _PID=1 -n 50")?;
+        .checked("reload systemd's units", "see systemd's own log: journalctl -b _PID=1 -n 50")?;
     // It counts restarts from zero again. A unit that never failed has nothing to reset.
     change(["systemctl", "reset-failed", unit]).output().map(drop)
 }
@@ -162,7 +166,7 @@ fn enable(unit: &str) -> Result<(), Error> {
     change(["systemctl", "enable", "--quiet", unit])
         .checked(
             &format!("enable {unit}, so that it starts after a reboot"),
-            &format!("systemctl enable {unit}"),
+            &format!("try it by hand: systemctl enable {unit}"),
         )
         .map(drop)
 }
@@ -171,7 +175,7 @@ fn take_away(unit: &str) -> Result<(), Error> {
     stop(unit)?;
     if there(&owner::path(unit))? {
         change(["systemctl", "disable", "--quiet", unit])
-            .checked(&format!("disable {unit}"), &format!("systemctl disable {unit}"))?;
+            .checked(&format!("disable {unit}"), &format!("try it by hand: systemctl disable {unit}"))?;
         target::remove(&owner::path(unit))?;
     }
     reload(unit)
@@ -188,11 +192,11 @@ fn instance(unit: &str, release: &str, port: u16) -> Result<Instance, Error> {
     })
 }
 
-/// When the unit's text was put in place, in seconds since 1970 with a fraction: after what ran before had
+/// When the unit's text was put in place, in seconds since 1970 with a fraction: after the previous release had
 /// stopped, and right before this was started. So the log of this release begins there.
 fn put_in_place(unit: &str) -> Result<String, Error> {
     read(["stat", "-c", "%.6Y", &owner::path(unit)])
-        .checked("see when the unit was put in place", "see that /etc/systemd/system can be read")
+        .checked("read when the unit was installed", "check that the SSH user can read /etc/systemd/system")
         .map(|output| output.text().to_string())
 }
 
@@ -237,22 +241,26 @@ fn explain(unit: &str, ending: &str) -> Error {
 /// What to do by the exit status that systemd itself gives.
 fn advice(status: &str) -> String {
     let text = match status {
-        "200" => "its folder cannot be entered (status 200/CHDIR): see that the service's user may",
-        "203" => {
-            "its program cannot be run (status 203/EXEC): mend the start command, the file's execute bit, or \
-             its first line"
+        "200" => {
+            "the release's folder cannot be entered (status 200/CHDIR): check that it exists, and that the service's user may enter it"
         }
-        "216" | "217" => "its user is not known (status 217/USER): set `user` to one that the server has",
+        "203" => {
+            "the program cannot be run (status 203/EXEC): fix the start command, the file's execute bit, or \
+             its first line (`#!`)"
+        }
+        "216" | "217" => {
+            "the user does not exist (status 217/USER): set `user` in [settings.systemd] to one that the target has"
+        }
         "218" | "219" | "224" | "225" | "226" | "227" | "228" | "233" => {
             return format!(
-                "the server cannot harden it in this way (status {status}, 226 is NAMESPACE), as in some \
-                 containers: set `hardening = false`, or undo single lines with `service_lines`"
+                "the target does not support this hardening (status {status}; 226 is NAMESPACE), as in some \
+                 containers: set `hardening = false` in [settings.systemd], or undo single lines with `service_lines`"
             );
         }
-        "238" => "its state folder below /var/lib/deployer cannot be made (status 238/STATE_DIRECTORY)",
-        _ => {
-            "mend what the log says; a line of `service_lines` that systemd does not know is named there too"
+        "238" => {
+            "the state folder cannot be created (status 238/STATE_DIRECTORY): check /var/lib/deployer and the disk"
         }
+        _ => "fix what the log reports; it also names lines of `service_lines` that systemd does not know",
     };
     text.into()
 }

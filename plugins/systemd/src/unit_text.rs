@@ -58,7 +58,7 @@ pub fn marked(text: &str, service: &str, root: &str) -> Option<String> {
 
 fn head(plan: &Plan) -> Vec<String> {
     vec![
-        "# Written by deployer, which replaces it with each deployment.".into(),
+        "# Written by deployer, and replaced by each deployment.".into(),
         "[Unit]".into(),
         format!("Description={}, release {}", percent(plan.service), percent(plan.release)),
         "After=network.target".into(),
@@ -249,7 +249,7 @@ mod tests {
         let service = text.split("NoNewPrivileges").next().unwrap_or_default();
         assert_eq!(
             service,
-            "# Written by deployer, which replaces it with each deployment.\n\
+            "# Written by deployer, and replaced by each deployment.\n\
              [Unit]\n\
              Description=web, release r2\n\
              After=network.target\n\

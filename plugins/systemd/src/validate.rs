@@ -19,7 +19,7 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     let mut findings: Vec<Finding> = settings
         .problems()
         .into_iter()
-        .map(|(seen, next)| Finding::failed("systemd settings", seen, next))
+        .map(|(seen, next)| Finding::failed("the systemd settings are valid", seen, next))
         .collect();
     findings.extend(takes_over(deployment, unit::KIND));
     let requirements = from_service(&settings.requirements)?;
@@ -46,7 +46,7 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     Ok(findings)
 }
 
-const START: &str = "the start command";
+const START: &str = "there is a start command";
 
 fn start_command(
     deployment: &Deployment,
@@ -56,8 +56,8 @@ fn start_command(
     let start = match command::command(deployment, settings, &from_service) {
         Ok(Some(start)) => start,
         Ok(None) => {
-            let seen = "there is none: no setting `start`, no Procfile with a `web:` line, and no FastAPI \
-                        application in app/main.py or main.py";
+            let seen = "the setting `start` is not set, and the service has neither a Procfile with a `web:` \
+                        line nor a FastAPI application in app/main.py or main.py";
             return Ok(Finding::failed(START, seen, command::WRITE_ONE));
         }
         Err(error) => return Ok(Finding::failed(START, error.seen, error.next)),
@@ -95,29 +95,29 @@ fn program(start: &Start, deployment: &Deployment, built: bool) -> Result<Findin
     } else {
         Finding::failed(
             START,
-            format!("{}: the server has no {program}", start.describe()),
+            format!("{}: the target has no {program}", start.describe()),
             format!(
-                "install {program} on the server, or bring it with the requirements or the setting `build`"
+                "install {program} on the target, add it to the requirements, or create it with the setting `build`"
             ),
         )
     })
 }
 
 fn booted() -> Result<Finding, Error> {
-    let check = "systemd runs the server";
+    let check = "the target runs systemd";
     Ok(if there("/run/systemd/system")? && command::in_path("systemctl")?.is_some() {
         Finding::passed(check, "")
     } else {
         Finding::failed(
             check,
-            "there is no /run/systemd/system, or no systemctl",
-            "choose the method `docker` or `process` for this server",
+            "it has no /run/systemd/system or no systemctl",
+            "choose the method `docker` or `process` for this target",
         )
     })
 }
 
 fn root() -> Result<Finding, Error> {
-    let check = "the SSH user may make units and users";
+    let check = "the SSH user may create units and users";
     let id = read(["id", "-u"]).output()?;
     Ok(if id.text() == "0" {
         Finding::passed(check, "it is root")
@@ -128,13 +128,13 @@ fn root() -> Result<Finding, Error> {
 }
 
 fn python(deployment: &Deployment, settings: &Settings) -> Result<Finding, Error> {
-    let check = "Python makes virtual environments";
+    let check = "Python can create virtual environments";
     let output = read([settings.python.as_str(), "-c", FACTS]).output()?;
     if !output.succeeded() {
         return Ok(Finding::failed(
             check,
             format!("{}: {}", settings.python, output.ending()),
-            "install it: apt-get install python3-venv, or set `python` to one that has venv",
+            "install it on the target (apt-get install python3-venv), or set `python` in [settings.systemd] to one that has venv",
         ));
     }
     let facts = output.text();
@@ -143,8 +143,8 @@ fn python(deployment: &Deployment, settings: &Settings) -> Result<Finding, Error
     if hidden && settings.hardening && user != "root" {
         return Ok(Finding::failed(
             check,
-            format!("it is {facts}, which the service's user {user} cannot see"),
-            "set `python` to one outside of people's folders, such as /usr/bin/python3",
+            format!("it is {facts}, which the service's user {user} may not read"),
+            "set `python` to one outside of home folders, such as /usr/bin/python3",
         ));
     }
     Ok(Finding::passed(check, facts))

@@ -67,10 +67,10 @@ pub fn make(deployment: &Deployment, files: &Files, settings: &Settings) -> Resu
 /// Those of the target.
 pub fn discard(root: &str, digest: &str, release: &str) -> Result<(), Error> {
     if digest.is_empty() || !digest.chars().all(|next| next.is_ascii_hexdigit()) {
-        let next = "remove it by hand, if it is really unused";
+        let next = "check that nothing uses it, and remove it by hand";
         return Err(Error::target(
             "remove a virtual environment",
-            format!("`{digest}` is no digest of one"),
+            format!("`{digest}` is not the digest of a virtual environment"),
             next,
         ));
     }
@@ -109,9 +109,9 @@ fn user(path: &str, release: &str) -> String {
 
 fn facts(python: &str) -> Result<String, Error> {
     let next = format!(
-        "install it: apt-get install python3-venv, or set `python` to one that has venv, not {python}"
+        "install venv for {python} on the target (apt-get install python3-venv), or set `python` in [settings.systemd] to one that has it"
     );
-    let output = read([python, "-c", FACTS]).checked("ask the server's Python", &next)?;
+    let output = read([python, "-c", FACTS]).checked("ask the target's Python for its version", &next)?;
     Ok(output.text().to_string())
 }
 
@@ -173,8 +173,10 @@ fn remove_unused(root: &str, wanted: &str) -> Result<(), Error> {
 /// The virtual environments that are not finished, or that no release uses whose files are there: a release
 /// whose build failed after this was made has noted itself as a user, and has no artifact to be discarded.
 fn unused(root: &str) -> Result<Vec<String>, Error> {
-    let output = read(["sh", "-c", UNUSED, "sh", root])
-        .checked("look for unused virtual environments", "see that the folder can be read")?;
+    let output = read(["sh", "-c", UNUSED, "sh", root]).checked(
+        "look for unused virtual environments",
+        "check that the SSH user can read the service's folder",
+    )?;
     Ok(output.stdout.lines().map(String::from).collect())
 }
 
@@ -197,7 +199,7 @@ for path in "$root/venvs"/*/; do
 done
 "#;
 
-/// The mark first: what is left of a removal that was cut off is no finished environment.
+/// The mark first: what is left of a removal that was cut off is not a finished environment.
 fn remove(path: &str) -> Result<(), Error> {
     target::remove(&finished(path))?;
     target::remove(path)
@@ -209,7 +211,7 @@ fn create(path: &str, python: &str, release: &str) -> Result<(), Error> {
         r#"umask 022; mkdir -p "$1/.releases" && : >"$1/.releases/$3" && exec "$2" -m venv "$1" 2>&1"#;
     change(["sh", "-c", script, "sh", path, python, release])
         .echo()
-        .checked("make the virtual environment", "install venv on the server: apt-get install python3-venv")
+        .checked("create the virtual environment", "install venv on the target: apt-get install python3-venv")
         .map(drop)
 }
 
@@ -223,7 +225,7 @@ fn install(path: &str, files: &str, requirements: &str) -> Result<(), Error> {
         .echo()
         .checked(
             "install the requirements",
-            "mend what pip's last lines say: a name or version in the requirements, the server's way to the \
+            "fix what pip's last lines report: a name or version in the requirements, the target's connection to the \
              package index, or a compiler and headers that a package needs",
         )
         .map(drop)
@@ -236,7 +238,7 @@ fn make_link(path: &str, files: &str) -> Result<(), Error> {
         target::remove(&link)?;
     }
     change(["ln", "-sfn", path, &link])
-        .checked("link the virtual environment", "see that the release's folder can be written")
+        .checked("link the virtual environment", "check that the SSH user can write to the release's folder")
         .map(drop)
 }
 

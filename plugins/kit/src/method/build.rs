@@ -35,12 +35,12 @@ pub struct Finished {
 /// The first command that does not exit with 0.
 pub fn build(commands: &[CommandLine], place: &Workplace) -> Result<(), Error> {
     for line in commands {
-        let argv = line
-            .shell_arguments(place.values)
-            .map_err(|problem| Error::request("read the setting `build`", problem, "mend the command"))?;
+        let argv = line.shell_arguments(place.values).map_err(|problem| {
+            Error::request("read the setting `build`", problem, "fix the setting `build`")
+        })?;
         command(&argv, place).checked(
             &format!("build: {}", argv.join(" ")),
-            "mend what its last lines say: the command, the service, or a tool that the server lacks",
+            "fix what its last lines report: the command, the service, or a tool that the target lacks",
         )?;
     }
     Ok(())

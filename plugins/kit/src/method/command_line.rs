@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A command: one string, or a list of the program and its arguments.
+/// A command: one string, or a list with the program and its arguments.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum CommandLine {
@@ -102,7 +102,7 @@ fn expand(text: &str, values: Values) -> Result<String, String> {
 
 fn needs_shell(text: &str, what: &str) -> String {
     format!(
-        "`{}` in `{text}` needs a shell, and none reads this: write it as sh -c '…'",
+        "`{}` in `{text}` needs a shell, but no shell runs this command: write it as sh -c '…'",
         what.escape_default()
     )
 }

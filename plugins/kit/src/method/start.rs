@@ -80,7 +80,7 @@ fn found(argv: Vec<String>, origin: Origin) -> Option<Start> {
 
 fn arguments(line: &CommandLine, values: Values, origin: &str) -> Result<Vec<String>, Error> {
     line.arguments(values).map_err(|problem| {
-        Error::request(format!("read the start command from {origin}"), problem, "mend the command")
+        Error::request(format!("read the start command from {origin}"), problem, "fix the command")
     })
 }
 

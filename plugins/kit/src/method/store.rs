@@ -21,7 +21,7 @@ pub fn from_service(path: &str) -> Result<Option<String>, Error> {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(Error::request(
-            format!("read {path} of the service"),
+            format!("read the service's {path}"),
             error,
             "make it a readable UTF-8 file, and grant this step `service.read`",
         )),
@@ -44,7 +44,7 @@ pub fn there(path: &str) -> Result<bool, Error> {
 /// A text file on the target; none when nothing is there.
 ///
 /// # Errors
-/// Those of the call. Bytes that are no UTF-8 are replaced.
+/// Those of the call. Bytes that are not UTF-8 are replaced.
 pub fn read_text(path: &str) -> Result<Option<String>, Error> {
     if !there(path)? {
         return Ok(None);
@@ -62,7 +62,7 @@ pub fn read_json<T: DeserializeOwned>(path: &str) -> Result<Option<T>, Error> {
         Error::target(
             format!("read {path}, which an earlier step wrote"),
             error,
-            "deploy again; if it was edited by hand, undo that",
+            "deploy again; if the file was edited by hand, undo the edit first",
         )
     })
 }
@@ -88,8 +88,8 @@ pub fn write_json<T: Serialize>(path: &str, value: &T) -> Result<(), Error> {
 pub fn folder(path: &str) -> Result<(), Error> {
     change(["mkdir", "-p", path])
         .checked(
-            &format!("make the folder {path}"),
-            "make sure that the SSH user may write there, and that the disk is not full",
+            &format!("create the folder {path}"),
+            "check that the SSH user may write there, and that the disk is not full",
         )
         .map(drop)
 }

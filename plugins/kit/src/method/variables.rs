@@ -33,15 +33,15 @@ pub fn kept_by_shell(names: &[String]) -> Result<Option<Finding>, Error> {
     }
     let argv = ["sh", "-c", KEPT, "sh"].into_iter().chain(names.iter().map(String::as_str));
     let kept = read(argv).checked(
-        "ask the server's shell which variables it passes on",
-        "see that the server has a POSIX shell, env and grep for the SSH user",
+        "ask the target's shell which variables it passes on",
+        "check that the SSH user has a POSIX shell, env and grep on the target",
     )?;
     Ok(kept_finding(&kept.text().lines().collect::<Vec<_>>().join(", ")))
 }
 
 /// Each in a shell of its own, which may refuse the name and end.
 const KEPT: &str = r#"
-env=$(command -v env) || { echo "the server has no env" >&2; exit 1; }
+env=$(command -v env) || { echo "the target has no env" >&2; exit 1; }
 for name; do
   sh -c 'set -a; eval "$1=\"  no number \""; set +a; exec "$2"' sh "$name" "$env" 2>/dev/null |
     grep -qFx "$name=  no number " || printf '%s\n' "$name"
@@ -51,9 +51,9 @@ done
 fn kept_finding(names: &str) -> Option<Finding> {
     (!names.is_empty()).then(|| {
         Finding::failed(
-            "the service's variables arrive as they are",
-            format!("the server's shell has these names for itself: {names}"),
-            "give them other names, or choose a method that sets them without a shell",
+            "the service's variables reach it unchanged",
+            format!("the target's shell reserves these names: {names}"),
+            "rename the variables, or choose a method that sets them without a shell",
         )
     })
 }
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn only_what_a_shell_keeps_is_refused() {
         assert_eq!(kept(&["TOKEN", "IFS", "PS1", "PATH", "ENV", "BASH_ENV", "LD_PRELOAD", "log"]), "");
-        // What is no number would end a POSIX shell.
+        // A value that is not a number would end a POSIX shell.
         assert_eq!(kept(&["TOKEN", "OPTIND", "IFS"]), "OPTIND");
         assert!(kept_finding("OPTIND").is_some_and(|finding| finding.message.ends_with(": OPTIND")));
         assert!(kept_finding("").is_none());

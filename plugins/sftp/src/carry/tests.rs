@@ -18,7 +18,7 @@ fn a_first_transfer_sends_everything() {
     assert_eq!(files.bytes, files.sent_bytes);
     assert_eq!(server.commands, 2);
     assert!(server.log.contains(&"4 of 4 files sent (38 bytes)".into()), "{:?}", server.log);
-    assert!(server.log.contains(&"left out: app/__pycache__".into()), "{:?}", server.log);
+    assert!(server.log.contains(&"excluded: app/__pycache__".into()), "{:?}", server.log);
     assert!(server.log.iter().any(|line| line.contains("app/dangling -> nowhere")), "{:?}", server.log);
     let last = server.amounts.last().expect("progress");
     assert_eq!((last.files_done, last.files_total), (4, 4));
@@ -235,6 +235,6 @@ fn what_somebody_else_put_among_the_releases_stays() {
     // Where this release is to be, too.
     fs::rename(&by_hand, scene.release("r2")).expect("moved");
     let refused = transfer_to("r2").expect_err("a refusal");
-    assert!(refused.seen.contains("releases/r2 is there already"), "{refused:?}");
+    assert!(refused.seen.contains("releases/r2 already exists"), "{refused:?}");
     assert_eq!(fs::read_to_string(scene.release("r2").join("notes")).expect("a file"), "mine");
 }
