@@ -9,7 +9,9 @@ use crate::job::{
     Capabilities, CurrentJob, DeployRequest, Deployments, FieldProblem, Health, Known, Refusal,
     ReleaseOnTarget, Trouble,
 };
-use crate::journal::{AuditEntry, AuditHead, AuditVerdict, Journal, Sqlite, now};
+use crate::journal::{
+    Audit as _, AuditEntry, AuditHead, AuditVerdict, JobLog as _, Releases as _, Sqlite, now,
+};
 use crate::model::{
     Actor, Aftermath, CallRecord, Event, Failure, JobKind, JobRecord, JobRequest, JobState, NewJob, Phase,
     Submitted,

@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 use super::ledger::Ledger;
 use super::*;
-use crate::journal::{Journal, now};
+use crate::journal::{JobLog as _, now};
 use crate::model::{Aftermath, EventKind, Failure, Fault, JobState, NewEvent};
 
 struct Api {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::http::ledger::Ledger;
 use crate::http::{self, App};
-use crate::journal::{Journal, now};
+use crate::journal::{JobLog as _, now};
 use crate::model::{Aftermath, EventKind, JobState, NewEvent};
 
 struct Server {

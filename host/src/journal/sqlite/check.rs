@@ -81,7 +81,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::journal::{Journal, Sqlite, now};
+    use crate::journal::{JobLog as _, Journal as _, Sqlite, now};
     use crate::model::{Actor, NewJob, Submitted};
 
     fn new_job(id: &str) -> NewJob {

@@ -11,7 +11,7 @@ use crate::capability::{HttpClient, Login, Registry, StepContext};
 use crate::demo::sshd::Sshd;
 use crate::http::ledger::Ledger;
 use crate::http::{self, App};
-use crate::journal::Journal;
+use crate::journal::JobLog as _;
 use crate::model::Grant;
 use crate::secret::{Hidden, Redactor, Secret};
 use crate::ssh::{Credentials, Ssh};

@@ -86,8 +86,7 @@ impl World {
     pub fn start(&mut self) -> Result<(), Cut> {
         let mut known = Known::new(self.case);
         self.records.iter().for_each(|record| known.take(record));
-        self.known = known;
-        self.has_lease = false;
+        (self.known, self.has_lease) = (known, false);
         self.cancelled = live::fate(&self.known.job, &self.known.steps) == Fate::Cancelled;
         if !self.known.job.state.is_over() {
             self.drive()?;
@@ -120,8 +119,9 @@ impl World {
         if self.case.kind == JobKind::Deploy && !unwinding {
             self.record(Record::Release(OWN, ReleaseEvent::Attempted))?;
         }
-        let mut last = Last::Begins;
+        let (mut last, mut rounds) = (Last::Begins, 0..100);
         loop {
+            rounds.next().expect("the job ends");
             let start_begun = start_begun(self.known.steps.iter().map(|step| step.step.as_str()));
             let facts = Facts { last, start_begun, has_lease: self.has_lease };
             last = match next(&self.known.job, &facts) {
