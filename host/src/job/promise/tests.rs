@@ -110,11 +110,11 @@ fn what_is_known_without_the_target() {
     with("podman", "health", "the plugin `podman`, which knows its artifact, is not in the plugins folder");
     with("docker", "smoke", "the plugin `smoke`, which verifies it, is not in the plugins folder");
     with("docker", "broken", "the plugin `broken` cannot be loaded: it is half a file");
-    with("builder", "health", "the plugin `builder` of today has no part in Start Service");
+    with("builder", "health", "the installed plugin `builder` does not serve Start Service");
     with(
         "renamed",
         "health",
-        "the plugin `renamed` of today does not take its settings: memory: is not a setting",
+        "the installed plugin `renamed` rejects its settings: memory: is not a setting",
     );
 }
 
