@@ -15,8 +15,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::model::{
-    Actor, CallRecord, CallStart, Event, Failure, JobRecord, NewEvent, NewJob, PhaseUpdate, Registration,
-    ReleaseRecord, RemoteProcess, Retention, StepRecord, StepStart, Submitted, Unregistered,
+    Actor, CallRecord, CallStart, Event, Failure, IllegalReleaseEvent, JobRecord, NewEvent, NewJob,
+    PhaseUpdate, Registration, ReleaseRecord, RemoteProcess, Retention, StepRecord, StepStart, Submitted,
+    Unregistered,
 };
 
 pub use audit::{
@@ -40,6 +41,8 @@ pub enum JournalError {
         "the journal has {what} that this version cannot read: {source}; it may have been written by a newer one"
     )]
     Decode { what: &'static str, source: serde_json::Error },
+    #[error(transparent)]
+    Illegal(#[from] IllegalReleaseEvent),
 }
 
 impl JournalError {
@@ -47,7 +50,7 @@ impl JournalError {
     pub fn may_pass(&self) -> bool {
         match self {
             JournalError::Write { .. } | JournalError::Read { .. } | JournalError::Unrecorded(_) => true,
-            JournalError::Open { .. } | JournalError::Decode { .. } => false,
+            JournalError::Open { .. } | JournalError::Decode { .. } | JournalError::Illegal(_) => false,
         }
     }
 }

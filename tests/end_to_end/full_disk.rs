@@ -119,7 +119,7 @@ async fn a_data_disk_that_is_full_for_a_while_holds_jobs_up_and_nothing_else() {
         assert_eq!(job.0["status"], expect, "{phase}: {:#}", job.0);
         assert!(freed.elapsed() < Duration::from_secs(60), "{phase}: {:?}", freed.elapsed());
         let lines = program.lines(&id).await.join("\n");
-        assert!(lines.contains("goes on from what is recorded"), "{phase}: {lines}");
+        assert!(lines.contains("continuing from what is recorded"), "{phase}: {lines}");
         let (now, found) = wrongs(&program, &service, "systemd", &job, &serves, &version).await;
         wrong.extend(found.into_iter().map(|found| format!("{phase}: {found}")));
         serves = now;

@@ -335,7 +335,7 @@ async fn after_a_prune_only_what_is_left_is_promised() {
     let sick = scene.deploy().await.failed();
     assert_eq!(sick.0["outcome"], format!("release {second} restored and healthy"), "{:#}", sick.0);
     let findings = &sick.phase("Validation")["details"]["findings"];
-    assert!(!findings.to_string().contains("cannot be brought back"), "{findings:#}");
+    assert!(!findings.to_string().contains("cannot be restored"), "{findings:#}");
     assert_eq!(scene.version().await, "1");
     std::fs::remove_file(scene.service.folder.join("SICK")).unwrap();
     scene.releases.push("the sick one".into());
@@ -355,8 +355,7 @@ async fn a_release_that_could_not_be_brought_back_is_warned_of() {
     scene.target.shell(&format!("rm {root}/env/{first}"));
     let second = scene.deploy().await.completed();
     scene.releases.push(second.release().into());
-    let warned =
-        format!("if this job fails, release {first} cannot be brought back, because its environment is gone");
+    let warned = format!("if this job fails, release {first} cannot be restored: its environment is gone");
     let findings = second.phase("Validation")["details"]["findings"].to_string();
     assert!(findings.contains(&warned), "{findings}");
 
@@ -366,8 +365,7 @@ async fn a_release_that_could_not_be_brought_back_is_warned_of() {
     scene.target.shell(&format!("rm -rf {root}/releases/{third}"));
     let (status, back) = scene.rollback(&json!({})).await;
     assert_eq!(status, 200, "{back:#}");
-    let warned =
-        format!("if this job fails, release {third} cannot be brought back, because its files are gone");
+    let warned = format!("if this job fails, release {third} cannot be restored: its files are gone");
     assert!(
         Job(back.clone()).phase("Start Service")["details"]["warnings"].to_string().contains(&warned),
         "{back:#}"

@@ -239,7 +239,7 @@ async fn a_journal_that_is_older_than_the_target_learns_from_it() {
 
     let all = [(&v4, "live"), (&v3, "retired"), (&v2, "retired"), (&v1, "retired")];
     agree(&[&a], &all, "4").await;
-    assert!(a.program.log().contains("by what the target says"), "it is said");
+    assert!(a.program.log().contains("this deployer's journal had it as"), "it is said");
     let (status, back) = a.program.post(&format!("/deploy/{}/rollback", v1.id()), &json!({})).await;
     assert_eq!((status, &back["release"]), (200, &json!(v3.release())), "{back:#}");
     a.serves("3").await;

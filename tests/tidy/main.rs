@@ -147,3 +147,27 @@ fn each_test_that_the_readme_names_exists() {
     let missing: Vec<_> = named.iter().filter(|named| !named_tests::exists(named, &sources)).collect();
     assert!(missing.is_empty(), "the README names tests that do not exist: {missing:#?}");
 }
+
+/// A job's and a release's state change by the model's own functions. Elsewhere, a record may only be made with the
+/// state that it begins with.
+#[test]
+fn states_change_in_the_model_only() {
+    let mut wrong = Vec::new();
+    for (file, text) in crate_files("host") {
+        let is_test =
+            file.split('/').any(|part| part.trim_end_matches(".rs") == "tests") || file == "http/ledger.rs";
+        if is_test || file.starts_with("model/") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for line in code.lines().map(str::trim) {
+            let assigned = line.contains(".state = ") || line.contains(".status = ReleaseStatus");
+            let made = line.contains("state: JobState::")
+                || line.contains("status: ReleaseStatus::") && !line.contains("ReleaseStatus::Candidate");
+            if assigned || made || line.contains("SET status = '") {
+                wrong.push(format!("{file}: {line}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

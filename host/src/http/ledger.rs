@@ -18,14 +18,21 @@ use crate::model::{
 /// Jobs that are accepted and recorded, and that nobody runs.
 pub struct Ledger {
     pub journal: Sqlite,
+    target: String,
     _folder: tempfile::TempDir,
 }
 
 impl Ledger {
     pub async fn open() -> Ledger {
         let folder = tempfile::tempdir().unwrap();
-        let journal = Sqlite::open(&folder.path().join("journal.db")).await.unwrap();
-        Ledger { journal, _folder: folder }
+        let file = folder.path().join("journal.db");
+        Ledger::of(&file, folder, "root@203.0.113.7:22").await
+    }
+
+    /// With a journal that is in that folder already, of jobs on that target.
+    pub async fn of(file: &std::path::Path, folder: tempfile::TempDir, target: &str) -> Ledger {
+        let journal = Sqlite::open(file).await.unwrap();
+        Ledger { journal, target: target.into(), _folder: folder }
     }
 
     /// Ends a job as if it had been run.
@@ -51,7 +58,7 @@ impl Deployments for Ledger {
             id: format!("deploy-{}", uuid::Uuid::now_v7()),
             kind: JobKind::Deploy,
             service: request.service_name,
-            target: "root@203.0.113.7:22".into(),
+            target: self.target.clone(),
             method: request.deployment_method,
             release: "r1".into(),
             request: JobRequest {
@@ -146,7 +153,7 @@ impl Deployments for Ledger {
         if !self.journal.knows_service(service).await? {
             return Ok(None);
         }
-        let releases = self.journal.releases(service, "root@203.0.113.7:22").await?;
+        let releases = self.journal.releases(service, &self.target).await?;
         let listed = |record| ReleaseOnTarget {
             record,
             is_predecessor: false,

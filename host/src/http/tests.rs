@@ -2,6 +2,7 @@
 //! The routes' wiring, over a real journal. What a deployment does is tested where it is done.
 
 mod callers;
+mod earlier;
 
 use std::os::unix::fs::PermissionsExt;
 

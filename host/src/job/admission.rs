@@ -21,7 +21,7 @@ pub(super) async fn place(host: &Host, job: &JobRecord, cancel: &CancellationTok
                 let line = line(waiting.workers());
                 let phase = job.state.phase().unwrap_or(Phase::Validation);
                 if let Err(error) = recorder::say(&*host.journal, &job.id, phase, Level::Info, &line).await {
-                    tracing::warn!(job = %job.id, %error, "that a job waits is not in its log");
+                    tracing::warn!(job = %job.id, %error, "could not log that a job waits");
                 }
                 waiting.slot().await
             }
@@ -35,7 +35,7 @@ pub(super) async fn place(host: &Host, job: &JobRecord, cancel: &CancellationTok
 
 fn line(jobs: usize) -> String {
     let (jobs, run) = if jobs == 1 { ("1 job".to_owned(), "runs") } else { (format!("{jobs} jobs"), "run") };
-    format!("waiting: {jobs} {run} on the target, which has sessions for no more")
+    format!("waiting: {jobs} {run} on the target, which allows no more SSH sessions")
 }
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn what_is_waited_for_is_said() {
-        assert_eq!(line(1), "waiting: 1 job runs on the target, which has sessions for no more");
-        assert_eq!(line(7), "waiting: 7 jobs run on the target, which has sessions for no more");
+        assert_eq!(line(1), "waiting: 1 job runs on the target, which allows no more SSH sessions");
+        assert_eq!(line(7), "waiting: 7 jobs run on the target, which allows no more SSH sessions");
     }
 }

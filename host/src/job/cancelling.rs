@@ -7,7 +7,7 @@ use super::live::Fate;
 use super::submission;
 use super::supervisor::Supervisor;
 use crate::job::Refusal;
-use crate::model::{Actor, JobRecord, JobState, Phase, StepRecord};
+use crate::model::{Actor, JobRecord, JobState, Phase};
 
 /// How long whoever cancels a job that waits is kept for its end, which comes at once where the journal records.
 const WAITING_ENDS: Duration = Duration::from_secs(2);
@@ -37,18 +37,6 @@ fn cancelling(state: &JobState, fate: Fate) -> Cancelling {
         },
         JobState::Running(Phase::Register) => Cancelling::TooLate,
         JobState::Completed | JobState::Failed(_) | JobState::Cancelled(_) => Cancelling::Over,
-    }
-}
-
-/// The way that a job of an earlier process, or of an earlier run, has taken.
-pub(super) fn fate(job: &JobRecord, steps: &[StepRecord]) -> Fate {
-    let registers = job.state == JobState::Running(Phase::Register);
-    if registers || steps.iter().any(|step| step.function == "promote") {
-        Fate::Settled
-    } else if job.cancelled_by.is_some() {
-        Fate::Cancelled
-    } else {
-        Fate::Open
     }
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::host::Host;
-use crate::job::Trouble;
-use crate::ssh::SshError;
+use super::health::Trouble;
+use crate::capability::{HttpClient, Registry};
+use crate::ssh::{Ssh, SshError};
 
 /// How long a caller waits for a new answer where there is an old one.
-const PATIENCE: Duration = Duration::from_secs(1);
+const WAITED_FOR_NEW: Duration = Duration::from_secs(1);
 /// For a look at whether a connection lives, which waits while one is being made.
 const LOOK: Duration = Duration::from_millis(100);
 const REGISTRY_LIMIT: Duration = Duration::from_secs(5);
@@ -47,14 +47,14 @@ struct Kept {
     pause: Duration,
 }
 
-impl Host {
-    pub(super) async fn ssh_condition(&self) -> Answer {
-        let mark = timeout(LOOK, self.ssh.connection_mark()).await;
+impl Conditions {
+    pub(super) async fn ssh(&self, ssh: &Ssh) -> Answer {
+        let mark = timeout(LOOK, ssh.connection_mark()).await;
         if mark.is_ok_and(|mark| mark.is_alive()) {
-            self.conditions.ssh.forget();
+            self.ssh.forget();
             return Ok(());
         }
-        let ssh = self.ssh.clone();
+        let ssh = ssh.clone();
         let question = async move {
             match ssh.connect().await {
                 // The next one looks at the connection.
@@ -66,20 +66,19 @@ impl Host {
                 }
             }
         };
-        self.conditions.ssh.ask(question).await
+        self.ssh.ask(question).await
     }
 
     /// None where no registry is set.
-    pub(super) async fn registry_condition(&self) -> Option<Answer> {
-        let registry = self.registry.clone()?;
-        let http = self.http.clone();
+    pub(super) async fn registry(&self, http: &HttpClient, registry: Option<&Registry>) -> Option<Answer> {
+        let (http, registry) = (http.clone(), registry?.clone());
         let question = async move {
             match http.reaches(&registry, REGISTRY_LIMIT).await {
                 Ok(()) => (Ok(()), Pauses { first: REGISTRY_KEPT, most: REGISTRY_KEPT }),
                 Err(detail) => (Err(Trouble { status: "unreachable", detail }), Obstacle::Away.pauses()),
             }
         };
-        Some(self.conditions.registry.ask(question).await)
+        Some(self.registry.ask(question).await)
     }
 }
 
@@ -93,7 +92,7 @@ impl Probe {
         let inner = self.0.clone();
         // In a task of its own: a caller who hangs up must not leave the question to the next one.
         let asking = tokio::spawn(async move {
-            let _turn = inner.asking.lock().await;
+            let _one_at_a_time = inner.asking.lock().await;
             if let Some(kept) = inner.kept().filter(|kept| Instant::now() < kept.until) {
                 return kept.answer;
             }
@@ -104,7 +103,7 @@ impl Probe {
         let defect = || Err(Trouble { status: "unreachable", detail: "asking failed; see the log".into() });
         // That something is well is not said any longer than it is known.
         match old.filter(|old| old.answer.is_err()) {
-            Some(old) => match timeout(PATIENCE, asking).await {
+            Some(old) => match timeout(WAITED_FOR_NEW, asking).await {
                 Ok(answer) => answer.unwrap_or_else(|_| defect()),
                 Err(_) => old.answer,
             },
@@ -259,7 +258,7 @@ mod tests {
         tokio::time::sleep_until(until).await;
         let begun = Instant::now();
         probe.ask(question(60_000)).await.unwrap_err();
-        assert!(begun.elapsed() < PATIENCE * 3, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < WAITED_FOR_NEW * 3, "{:?}", begun.elapsed());
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 }

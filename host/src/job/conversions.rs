@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::capability::limits;
+use crate::capability::{Grants, limits};
 use crate::contract::{self, Deployment, Release};
-use crate::model::{Finding, JobRecord, ReleaseRecord, Variable};
+use crate::model::{Finding, JobRecord, PlannedStep, ReleaseRecord, Variable};
 
 /// The contract's view of a job, for a step with these settings.
 pub fn deployment(root: &str, job: &JobRecord, settings: &Value) -> Deployment {
@@ -56,6 +56,11 @@ pub fn release(root: &str, record: &ReleaseRecord) -> Option<Release> {
         artifact: artifact.into(),
         instance: instance.into(),
     })
+}
+
+/// What a plan grants to a step's plugin.
+pub fn granted(planned: &PlannedStep) -> Grants {
+    planned.grants.iter().copied().collect::<Grants>().with_paths(planned.paths.iter().cloned())
 }
 
 /// What Validation found, as the API shows it.

@@ -1,122 +1,112 @@
-//! How a job ends that does not complete: what its last phase is recorded as, and what becomes of its release.
+//! How a job ends: what a phase that failed is recorded as, what becomes of the job's release, and the last record.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::decision::{self, End};
 use super::host::Host;
-use super::registering;
-use super::runner::{Runner, Stop};
+use super::interrupt::Interrupt;
+use super::runner::Runner;
+use super::{records, registering, release};
 use crate::journal::{JournalError, now};
 use crate::model::{
-    Aftermath, Failure, Fault, JobEvent, JobKind, JobRecord, JobState, Phase, PhaseStatus, PhaseUpdate,
-    ReleaseStatus,
+    Aftermath, Failure, Fault, JobEvent, JobRecord, JobState, Phase, PhaseStatus, PhaseUpdate, ReleaseEvent,
 };
 
-/// A job that could not even be prepared has touched nothing, unless an earlier run had.
+/// Ends a job that could not even be prepared.
 pub(super) async fn end_unstarted(
     host: &Host,
     mut job: JobRecord,
     failure: Failure,
 ) -> Result<(), JournalError> {
-    let touched = !matches!(
-        job.state,
-        JobState::Pending | JobState::Running(Phase::Validation | Phase::Transfer | Phase::Build)
-    );
     job.completed_at = Some(now());
+    let events = decision::cannot_run(&job, &failure.seen);
     if job.state == JobState::Running(Phase::Register) {
-        // Its release is verified and live, and only registering it failed.
         let mut update = PhaseUpdate::new(Phase::Register, PhaseStatus::Failed);
         update.completed_at = job.completed_at;
         update.error = Some(failure);
         host.journal.set_phase(&job.id, &update).await?;
-        job.state = JobState::Completed;
-        return host.journal.set_state(&job).await;
+    } else {
+        job.error = Some(failure);
     }
-    job.state = JobState::Failed(match &job.previous {
-        Some(previous) if touched => Aftermath::NotRestored(previous.id.clone()),
-        None if touched => Aftermath::LeftBehind { because: failure.seen.clone() },
-        Some(_) | None => Aftermath::Untouched,
-    });
-    job.error = Some(failure);
+    for event in events {
+        if let Err(error) = job.apply(&event) {
+            tracing::error!(job = %job.id, %error);
+        }
+    }
     host.journal.set_state(&job).await
 }
 
 impl Runner {
-    /// Records how a phase stopped, and ends or unwinds the job. False when the job goes on.
-    pub(super) async fn stopped(&mut self, phase: Phase, stop: Stop) -> Result<bool, JournalError> {
-        let (failure, details) = match stop {
-            // Nobody needs to deploy again because a registry was away.
-            Stop::Failed { failure, details } if phase == Phase::Register => {
-                (*failure, registering::scheduled(details, 1))
-            }
-            Stop::Failed { failure, details } => (*failure, details),
-            // Where it was cut off does not matter: the release is live, and is to be registered.
-            Stop::Cancelled if phase == Phase::Register => {
-                (self.cancelled(phase), registering::scheduled(json!({ "cancelled": true }), 1))
-            }
-            Stop::Cancelled => (self.cancelled(phase), json!({ "cancelled": true })),
-            Stop::TakenOver(holder) if phase == Phase::VerifyHealth => {
-                match self.was_live().await {
-                    Ok(true) => return self.complete_for(&holder).await,
-                    Ok(false) => {}
-                    Err(Stop::Journal(error)) => return Err(error),
-                    // Then it is not known, and what is known is said.
-                    Err(Stop::Failed { .. } | Stop::Cancelled | Stop::TakenOver(_)) => {}
-                }
-                let failure = taken_over(phase, &holder);
-                self.phase_ended(phase, PhaseStatus::Failed, json!({}), Some(failure)).await?;
-                self.leave_to(phase, holder).await?;
-                return Ok(true);
-            }
-            Stop::TakenOver(holder) => {
-                let failure = taken_over(phase, &holder);
-                self.phase_ended(phase, PhaseStatus::Failed, json!({}), Some(failure)).await?;
-                self.leave_to(phase, holder).await?;
-                return Ok(true);
-            }
-            Stop::Journal(error) => return Err(error),
-        };
-        self.phase_ended(phase, PhaseStatus::Failed, details, Some(failure.clone())).await?;
-        match phase {
-            Phase::Register => return Ok(false),
-            Phase::Validation | Phase::Transfer | Phase::Build => {
-                self.job.error = Some(failure);
-                if self.makes() {
-                    self.mark_bad().await?;
-                }
-                self.finish(Aftermath::Untouched).await?;
-            }
-            // It looked around, and called nothing that touches what runs.
-            Phase::StartService if !self.start_begun() => {
-                self.job.error = Some(failure);
-                if self.job.kind == JobKind::Deploy {
-                    self.mark_bad().await?;
-                }
-                self.tell(phase, None).await?;
-                // An earlier run may have announced a start that it never called.
-                self.withdraw_intent().await?;
-                let aftermath = self.untouched().await;
-                self.finish(aftermath).await?;
-            }
-            Phase::StartService | Phase::VerifyHealth => {
-                self.job.error = Some(failure);
-                self.advance(JobEvent::UnwindingBegan).await?;
-                Box::pin(self.unwind(phase)).await?;
-            }
+    /// Records that a phase failed, and keeps the reason for the job's own record.
+    pub(super) async fn record_failure(
+        &mut self,
+        phase: Phase,
+        details: Value,
+        failure: Option<Failure>,
+    ) -> Result<(), JournalError> {
+        if phase == Phase::Register {
+            // Nobody needs to deploy again because a registry was away: the release is live, and is registered later.
+            let details = registering::scheduled(details, 1);
+            return self.phase_ended(phase, PhaseStatus::Failed, details, failure).await;
         }
-        Ok(true)
+        self.phase_ended(phase, PhaseStatus::Failed, details, failure.clone()).await?;
+        self.job.error = failure.or(self.job.error.take());
+        Ok(())
     }
 
-    /// Ends the job where it is: what runs is another deployer's now.
-    pub(super) async fn leave_to(&mut self, phase: Phase, holder: String) -> Result<(), JournalError> {
-        self.job.error = Some(taken_over(phase, &holder));
-        if self.job.kind == JobKind::Deploy {
-            self.mark_bad().await?;
-        }
-        self.job.completed_at = Some(now());
-        self.advance(JobEvent::TakenOver(holder)).await
+    /// Records that the release is not registered, because another one is live.
+    pub(super) async fn skip_register(&mut self, live: &str) -> Result<(), JournalError> {
+        let reason = format!("another release is live now: {live} deployed it");
+        self.phase_ended(Phase::Register, PhaseStatus::Skipped, json!({ "reason": reason }), None).await
     }
 
-    pub(super) async fn finish(&mut self, aftermath: Aftermath) -> Result<(), JournalError> {
+    /// Whether this job's release was live before somebody else took the service over. Where that is not known, what
+    /// is known is said.
+    pub(super) async fn was_live_before(&self) -> Result<bool, JournalError> {
+        match self.was_live().await {
+            Ok(live) => Ok(live),
+            Err(Interrupt::Journal(error)) => Err(error),
+            Err(Interrupt::Failed { .. } | Interrupt::Cancelled | Interrupt::TakenOver(_)) => Ok(false),
+        }
+    }
+
+    /// Looks whether what ran before still runs, after a job that failed in Start before it touched anything.
+    pub(super) async fn look_at_previous(&mut self) -> Result<Aftermath, JournalError> {
+        self.tell(Phase::StartService, None).await?;
+        // An earlier run may have announced a start that it never called.
+        self.withdraw_intent().await?;
+        Ok(self.untouched().await)
+    }
+
+    /// Records the job's end.
+    pub(super) async fn finish(&mut self, end: End) -> Result<(), JournalError> {
+        match end {
+            End::Completed => {
+                self.give_up_lease().await;
+                self.job.completed_at = Some(now());
+                self.advance(JobEvent::Completed).await
+            }
+            End::CompletedBefore { holder } => self.complete_before(&holder).await,
+            End::TakenOver { holder, bad } => {
+                if bad {
+                    self.mark_bad().await?;
+                }
+                self.job.completed_at = Some(now());
+                self.advance(JobEvent::TakenOver(holder)).await
+            }
+            End::Unsuccessful { aftermath, bad } => {
+                if bad {
+                    self.mark_bad().await?;
+                }
+                if let (Some(next), Some(error)) = (aftermath.next_move(), self.job.error.as_mut()) {
+                    error.next = format!("{next}. {}", error.next);
+                }
+                self.finish_unsuccessful(aftermath).await
+            }
+        }
+    }
+
+    async fn finish_unsuccessful(&mut self, aftermath: Aftermath) -> Result<(), JournalError> {
         match &aftermath {
             Aftermath::Restored(_) | Aftermath::StillRuns(_) | Aftermath::Unverified { .. } => {
                 self.record_restored().await?;
@@ -139,8 +129,35 @@ impl Runner {
         self.advance(event).await
     }
 
-    pub(super) async fn mark_bad(&mut self) -> Result<(), JournalError> {
-        self.release.status = ReleaseStatus::Bad;
+    /// The end of a job whose release had become live when somebody else took the service over: it did what it was
+    /// to do, and is not to be registered any more. The journal's releases are in line with the target before.
+    async fn complete_before(&mut self, holder: &str) -> Result<(), JournalError> {
+        self.say(&format!(
+            "release {} was already live when {holder} took the service over",
+            self.release.id
+        ))
+        .await?;
+        self.release.promoted_by = Some(self.job.id.clone());
+        self.host.journal.promote(&self.release).await?;
+        // What is live now is seen with the next look; until then, this job's release was the last that is known.
+        if let Err(error) = records::refresh(&self.host, &self.job.service).await? {
+            self.warn(&format!("could not see what runs now: {error}")).await?;
+        }
+        // After that: a run that is cut off here goes on with Register, and promotes nothing any more.
+        let superseded = json!({ "superseded_by": holder });
+        self.phase_ended(Phase::VerifyHealth, PhaseStatus::Success, superseded, None).await?;
+        let skipped =
+            self.job.phase(Phase::Register).is_some_and(|phase| phase.status == PhaseStatus::Skipped);
+        self.advance(JobEvent::Entered(Phase::Register)).await?;
+        if !skipped {
+            self.skip_register(holder).await?;
+        }
+        self.job.completed_at = Some(now());
+        self.advance(JobEvent::Completed).await
+    }
+
+    async fn mark_bad(&mut self) -> Result<(), JournalError> {
+        self.release = release::after(&self.release, ReleaseEvent::Failed);
         self.host.journal.put_release(&self.release).await?;
         if self.sent_something() { self.record_release().await } else { Ok(()) }
     }
@@ -163,9 +180,9 @@ pub(super) fn taken_over(phase: Phase, holder: &str) -> Failure {
         plugin: None,
         attempted: format!("finish {phase}"),
         seen: format!(
-            "this deployer was stopped, stood still or did not reach the target for so long that its lease \
-             ended, and {holder} took the service over: this job has touched nothing on the target since"
+            "this deployer was stopped, hung or unable to reach the target until its lease expired, and \
+             {holder} took the service over: this job has changed nothing on the target since"
         ),
-        next: "see on the target what runs, and deploy again if another version is wanted".into(),
+        next: "check what runs on the target, and deploy again if you want another version".into(),
     }
 }

@@ -55,3 +55,10 @@ impl Host {
         }
     }
 }
+
+/// This deployer, for people.
+pub(super) fn who() -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = if machine.trim().is_empty() { "a machine without a name" } else { machine.trim() };
+    format!("the deployer on {machine} (process {})", std::process::id())
+}

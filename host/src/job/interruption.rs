@@ -1,44 +1,23 @@
-//! What becomes of a job that is cut off while this process lives, because the journal could not record or it met a
+//! What becomes of a job that is interrupted while this process lives, because the journal could not record or it met a
 //! defect: it waits, and is run again from what is recorded, as after a crash.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::FutureExt;
 use tokio::time::sleep;
 
+use super::drive::{self, Interrupted};
 use super::ending::end_unstarted;
 use super::host::Host;
-use super::lease::Hold;
 use super::live::{LiveJob, lock};
-use super::runner;
+use super::retry::JournalPauses;
 use super::supervisor::Supervisor;
 use crate::journal::JournalError;
 use crate::model::{Failure, Fault, JobRecord, JobState};
 
 /// How often a job is run again that met a defect of the deployer.
 const DEFECTS: u32 = 3;
-
-/// The journal could not record, so nothing more happened. The job stays as it is recorded, for another run.
-pub(super) struct Interrupted {
-    pub error: JournalError,
-    /// Kept up for as long as this lives, so that nobody takes the service meanwhile.
-    _hold: Option<Arc<Hold>>,
-}
-
-impl Interrupted {
-    pub fn under(hold: Option<Arc<Hold>>, error: JournalError) -> Self {
-        Interrupted { error, _hold: hold }
-    }
-}
-
-impl From<JournalError> for Interrupted {
-    fn from(error: JournalError) -> Self {
-        Interrupted::under(None, error)
-    }
-}
 
 impl Supervisor {
     pub(super) fn spawn_to_the_end(self: &Arc<Self>, job: JobRecord, live: Arc<LiveJob>) {
@@ -51,7 +30,7 @@ impl Supervisor {
     /// Takes a job to its end, over as many runs as the journal makes necessary.
     pub(super) async fn to_the_end(&self, job: JobRecord, live: Arc<LiveJob>) {
         let id = job.id.clone();
-        let mut pauses = pauses();
+        let mut pauses = JournalPauses::new();
         let mut defects = 0;
         let mut next = Some(job);
         while let Some(job) = next.take().filter(|job| !job.state.is_over()) {
@@ -65,8 +44,8 @@ impl Supervisor {
                 }
                 Err(_) => {
                     defects += 1;
-                    tracing::error!(job = %id, "a job met a defect of the deployer, please report it");
-                    live.interrupted("the deployer has a defect that this job met".into());
+                    tracing::error!(job = %id, "a defect of the deployer stopped a job; please report it");
+                    live.interrupted("a defect of the deployer stopped it".into());
                     None
                 }
             };
@@ -84,13 +63,13 @@ impl Supervisor {
         if defects >= DEFECTS {
             return Ok(give_up(&self.host, job).await?);
         }
-        runner::run(self.host.clone(), live.clone(), job).await
+        drive::run(self.host.clone(), live.clone(), job).await
     }
 
     /// What is recorded of a job, as soon as the journal can record what comes next.
-    async fn read_back(&self, id: &str, pauses: &mut ExponentialBackoff) -> Option<JobRecord> {
+    async fn read_back(&self, id: &str, pauses: &mut JournalPauses) -> Option<JobRecord> {
         loop {
-            sleep(pause(pauses)).await;
+            sleep(pauses.pause()).await;
             let read = async {
                 self.host.journal.check().await?;
                 self.host.journal.job(id).await
@@ -112,21 +91,8 @@ async fn give_up(host: &Host, job: JobRecord) -> Result<(), JournalError> {
         fault: Fault::Host,
         plugin: None,
         attempted: "run the job".into(),
-        seen: "the deployer has a defect that this job met each time it was run".into(),
-        next: "see the server's log, report it, and look at what runs on the target".into(),
+        seen: "a defect of the deployer stopped this job each time it ran".into(),
+        next: "see the server's log, report the defect, and check what runs on the target".into(),
     };
     end_unstarted(host, job, failure).await
-}
-
-/// How long the journal is left alone before it is asked again.
-pub(super) fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(250))
-        .with_max_delay(Duration::from_secs(4))
-        .without_max_times()
-        .build()
-}
-
-pub(super) fn pause(pauses: &mut ExponentialBackoff) -> Duration {
-    pauses.next().unwrap_or(Duration::from_secs(4))
 }

@@ -123,7 +123,7 @@ impl Deployments for Jobs {
         }
         let asked = records::refresh(host, service).await?;
         if let Err(error) = &asked {
-            tracing::warn!(service, %error, "the releases are listed as the journal has them");
+            tracing::warn!(service, %error, "could not ask the target; listing the releases from the journal");
         }
         let releases = host.journal.releases(service, &host.ssh.target().to_string()).await?;
         if releases.is_empty() && !host.journal.knows_service(service).await? {
@@ -172,7 +172,11 @@ impl Deployments for Jobs {
     async fn health(&self) -> Health {
         let host = &self.0.host;
         let journal = async { host.journal.check().await.map_err(|error| error.to_string()) };
-        let (ssh, registry, journal) = tokio::join!(host.ssh_condition(), host.registry_condition(), journal);
+        let (ssh, registry, journal) = tokio::join!(
+            host.conditions.ssh(&host.ssh),
+            host.conditions.registry(&host.http, host.registry.as_ref()),
+            journal
+        );
         Health { ssh, registry, journal }
     }
 

@@ -1,64 +1,26 @@
-//! The lease under which a job works on its service: taken before the first look at the target, kept up while
-//! the job lives, given up at its end.
+//! The lease under which a job works on its service: taken before the first look at the target, given up at the job's
+//! end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-
-use super::runner::{Runner, Stop, fail};
+use super::host::who;
+use super::interrupt::{Interrupt, fail};
+use super::lease_guard::LeaseGuard;
+use super::runner::Runner;
 use crate::capability::Level;
 use crate::journal::JournalError;
 use crate::model::{Fault, Phase};
-use crate::ssh::{Foreign, HostKey, LEASE_TIME, Lease, LeaseRequest, Ssh, SshError, Taken};
+use crate::ssh::{Foreign, HostKey, LEASE_TIME, Lease, LeaseRequest, Taken};
 
-/// How often a lease is renewed: two renewals may fail before it ends.
-const RENEWED_EVERY: Duration = Duration::from_secs(10);
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
-
-/// A lease that is kept up for as long as this lives.
-pub(super) struct Hold {
-    pub lease: Lease,
-    /// Changes what it may only under the lease.
-    pub ssh: Ssh,
-    /// The lease is lost.
-    pub lost: CancellationToken,
-    /// The lease is lost, or the job was cancelled.
-    pub halt: CancellationToken,
-    _keeper: JoinSet<()>,
-}
-
-impl Hold {
-    fn new(ssh: &Ssh, lease: Lease, cancel: &CancellationToken) -> Self {
-        let (lost, halt) = (CancellationToken::new(), cancel.child_token());
-        let mut keeper = JoinSet::new();
-        keeper.spawn(keep_up(lease.clone(), lost.clone(), halt.clone()));
-        Hold { ssh: ssh.under(&lease), lease, lost, halt, _keeper: keeper }
-    }
-}
-
-/// A target that cannot be asked may be back before the lease ends.
-async fn keep_up(lease: Lease, lost: CancellationToken, halt: CancellationToken) {
-    loop {
-        tokio::time::sleep(RENEWED_EVERY).await;
-        match lease.renew().await {
-            Ok(()) => {}
-            Err(SshError::LeaseLost { .. }) => {
-                lost.cancel();
-                return halt.cancel();
-            }
-            Err(error) => tracing::warn!(%error, "a lease could not be renewed"),
-        }
-    }
-}
 
 impl Runner {
     /// Makes sure that this job has the service's lease. A dead deployer's is waited for; that a living one
     /// has it is an error that says who.
-    pub(super) async fn hold(&mut self) -> Result<Arc<Hold>, Stop> {
-        if let Some(hold) = &self.hold {
-            return Ok(hold.clone());
+    pub(super) async fn guard(&mut self) -> Result<Arc<LeaseGuard>, Interrupt> {
+        if let Some(guard) = &self.guard {
+            return Ok(guard.clone());
         }
         let request = LeaseRequest {
             folder: self.job.layout(&self.host.root).root,
@@ -73,7 +35,7 @@ impl Runner {
             self.keep_host_key(&key).await?;
         }
         if let Some((holder, process)) = lease.before() {
-            self.say(&format!("took over the lease of {holder}: its time had run out")).await?;
+            self.say(&format!("took over the lease of {holder}, which had expired")).await?;
             if let Some(process) = process {
                 self.host.end_leftover(process).await.map_err(|error| {
                     fail(
@@ -85,16 +47,16 @@ impl Runner {
                 })?;
             }
         }
-        let hold = Arc::new(Hold::new(&self.host.ssh, lease, &self.live.cancel));
-        self.hold = Some(hold.clone());
-        let changes = if request.expected.is_none() { Some(self.see_what_runs(&hold).await?) } else { None };
-        self.job.generation = Some(hold.lease.generation());
-        self.host.journal.set_generation(&self.job.id, hold.lease.generation()).await?;
+        let guard = Arc::new(LeaseGuard::new(&self.host.ssh, lease, &self.live.cancel));
+        self.guard = Some(guard.clone());
+        let changes = if request.expected.is_none() { Some(self.see_what_runs(&guard).await?) } else { None };
+        self.job.generation = Some(guard.lease.generation());
+        self.host.journal.set_generation(&self.job.id, guard.lease.generation()).await?;
         if let Some(changes) = changes {
-            self.correct_target(&hold, changes).await?;
+            self.correct_target(&guard, changes).await?;
         }
-        self.settle_what_others_left(&hold).await?;
-        Ok(hold)
+        self.undo_what_others_left(&guard).await?;
+        Ok(guard)
     }
 
     /// Whether an earlier run of this job had the lease, and may have changed something under it.
@@ -102,11 +64,11 @@ impl Runner {
         self.resumed && (self.job.generation.is_some() || !self.done.is_empty())
     }
 
-    async fn take(&self, request: &LeaseRequest) -> Result<Lease, Stop> {
+    async fn take(&self, request: &LeaseRequest) -> Result<Lease, Interrupt> {
         let attempted = format!("take the lease of {} on the target", self.job.service);
         let mut first_until = None;
         let mut waits = self.resumed;
-        let mut patience = self.patience();
+        let mut budget = self.retry_budget();
         loop {
             let taken = {
                 let _nobody_compares = self.host.reconciling.lock().await;
@@ -114,7 +76,7 @@ impl Runner {
             };
             let error = match taken {
                 Ok(Taken::Ours(lease)) => return Ok(lease),
-                Ok(Taken::Passed(holder)) => return Err(Stop::TakenOver(holder.to_string())),
+                Ok(Taken::Passed(holder)) => return Err(Interrupt::TakenOver(holder.to_string())),
                 Ok(Taken::Foreign(foreign)) => {
                     return Err(somebody_elses(&self.job.service, request, &foreign));
                 }
@@ -130,7 +92,7 @@ impl Runner {
                     }
                     let left = until.saturating_sub(now);
                     tracing::info!(job = %self.job.id, %holder, left, "waiting for a lease to end");
-                    self.rest(LOOKED_AT_EVERY).await?;
+                    self.sleep(LOOKED_AT_EVERY).await?;
                     continue;
                 }
                 Err(error) => error,
@@ -147,7 +109,7 @@ impl Runner {
                 };
                 return Err(fail(fault, attempted, &error.problem(), &error.next_move()));
             }
-            if !self.wait_for_target(&mut patience, &error.problem()).await? {
+            if !self.wait_for_target(&mut budget, &error.problem()).await? {
                 return Err(fail(Fault::Target, attempted, &error.problem(), &error.next_move()));
             }
         }
@@ -156,8 +118,8 @@ impl Runner {
     /// Nobody has to wait for the end of a lease that is no longer needed. One that an earlier run of this job
     /// took may still be there, even where this run had no use for it.
     pub(super) async fn give_up_lease(&mut self) {
-        let given_up = match self.hold.take() {
-            Some(hold) => hold.lease.give_up().await,
+        let given_up = match self.guard.take() {
+            Some(guard) => guard.lease.give_up().await,
             None if self.resumed => {
                 let layout = self.job.layout(&self.host.root);
                 self.host.ssh.give_up_lease_of(&layout.root, &self.host.owner).await
@@ -165,17 +127,17 @@ impl Runner {
             None => return,
         };
         if let Err(error) = given_up {
-            tracing::warn!(job = %self.job.id, %error, "the lease ends by itself in {LEASE_TIME:?}");
+            tracing::warn!(job = %self.job.id, %error, "the lease expires by itself in {LEASE_TIME:?}");
         }
     }
 
     /// Who has the lease, if this job lost it.
     pub(super) fn taken_over_by(&self) -> Option<String> {
-        self.hold.as_ref()?.lease.lost_to().map(|holder| holder.to_string())
+        self.guard.as_ref()?.lease.lost_to().map(|holder| holder.to_string())
     }
 
     /// Keeps for the audit which machine this job works on.
-    pub(super) async fn keep_host_key(&self, key: &HostKey) -> Result<(), Stop> {
+    pub(super) async fn keep_host_key(&self, key: &HostKey) -> Result<(), Interrupt> {
         Ok(self.host.journal.set_host_key(&self.job.id, &key.fingerprint).await?)
     }
 
@@ -196,12 +158,12 @@ impl Runner {
 }
 
 /// Why there is no lease on what is not a service's folder.
-fn somebody_elses(service: &str, request: &LeaseRequest, foreign: &Foreign) -> Stop {
+fn somebody_elses(service: &str, request: &LeaseRequest, foreign: &Foreign) -> Interrupt {
     let folder = &request.folder;
     let seen = match foreign {
         Foreign::NotAFolder => format!("{folder} is not a folder"),
         Foreign::Folder(names) => format!(
-            "{folder} is somebody else's: it has {} in it, and nothing that a deployer left",
+            "{folder} belongs to somebody else: it contains {}, and nothing that a deployer put there",
             names.join(", ")
         ),
     };
@@ -211,11 +173,4 @@ fn somebody_elses(service: &str, request: &LeaseRequest, foreign: &Foreign) -> S
         &seen,
         "deploy under another service name, start the deployer with another --root, or move away what is there",
     )
-}
-
-/// This deployer, for people.
-pub(super) fn who() -> String {
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let machine = if machine.trim().is_empty() { "a machine without a name" } else { machine.trim() };
-    format!("the deployer on {machine} (process {})", std::process::id())
 }

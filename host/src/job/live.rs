@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::capability::Amount;
+use crate::model::{JobRecord, JobState, Phase, StepRecord};
 
 /// A job that is queued or runs in this process.
 pub(super) struct LiveJob {
@@ -108,6 +109,18 @@ impl LiveJob {
     /// Why this is not the first run in this process, if it is not.
     pub fn take_interruption(&self) -> Option<String> {
         lock(&self.interruption).take()
+    }
+}
+
+/// The way that a job of an earlier process, or of an earlier run, has taken.
+pub(super) fn fate(job: &JobRecord, steps: &[StepRecord]) -> Fate {
+    let registers = job.state == JobState::Running(Phase::Register);
+    if registers || steps.iter().any(|step| step.function == "promote") {
+        Fate::Settled
+    } else if job.cancelled_by.is_some() {
+        Fate::Cancelled
+    } else {
+        Fate::Open
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use super::conversions::granted;
+use super::interrupt::Interrupt;
 use super::looking::Traced;
 use super::outcome::Life;
 use super::recorder::JournalRecorder;
-use super::runner::{Runner, Stop};
-use super::step::granted;
+use super::runner::Runner;
 use crate::capability::{self, Liveness, Started, StepContext};
 use crate::contract::Error;
 use crate::model::{Instance, Phase, PlannedStep, ReleaseRecord};
@@ -24,22 +25,22 @@ impl Runner {
         // What it says may have values that only the target has.
         match self.know_environments().await {
             Ok(()) => {}
-            Err(Stop::Failed { failure, .. }) => return Life::Unseen(failure.seen),
-            Err(Stop::Cancelled | Stop::TakenOver(_) | Stop::Journal(_)) => {
+            Err(Interrupt::Failed { failure, .. }) => return Life::Unseen(failure.seen),
+            Err(Interrupt::Cancelled | Interrupt::TakenOver(_) | Interrupt::Journal(_)) => {
                 return Life::Unseen("the job was cut off".into());
             }
         }
         let Some(instance) = self.previous_instance() else {
-            return Life::Unseen("how to tell is not on record".into());
+            return Life::Unseen("its record does not say how to check whether it runs".into());
         };
         // What an older version deployed was started by this job's own pipeline.
         let own = self.job.previous.as_ref().and_then(ReleaseRecord::plan);
         let Some(starting) = own.unwrap_or(&self.plan).steps(Phase::StartService).next() else {
-            return Life::Unseen("the pipeline that it was started by has no step that starts".into());
+            return Life::Unseen("the pipeline that started it has no start step".into());
         };
         match self.look(started(&instance, starting), starting, capability::alive).await {
             Ok(Liveness::Alive) => Life::Lives,
-            Ok(Liveness::Unknown) => Life::Unseen("its plugin gave no way to tell".into()),
+            Ok(Liveness::Unknown) => Life::Unseen("its plugin provides no liveness check".into()),
             Ok(Liveness::Dead(said)) => {
                 let said = self.redactor.apart(said.len(), |redactor| redactor.redact_string(said)).await;
                 match said.trim() {
@@ -52,7 +53,7 @@ impl Runner {
     }
 
     /// The last log lines of the instance that is being verified, as well as they can be had.
-    pub(super) async fn last_words(&self, planned: &PlannedStep) -> Vec<String> {
+    pub(super) async fn log_tail(&self, planned: &PlannedStep) -> Vec<String> {
         let failed = |seen: &str| vec![format!("(its log could not be read: {seen})")];
         let Some(started) = self.started.clone() else { return failed("nothing was started") };
         match self.look(started, planned, capability::log_tail).await {
@@ -78,7 +79,7 @@ impl Runner {
         F: Future<Output = Result<T, Error>>,
     {
         let (host, live) = (&self.host, &self.live);
-        let recorder = self.turns.last().map(|(_, step)| {
+        let recorder = self.calls.last().map(|(_, step)| {
             Arc::new(JournalRecorder::new(
                 host.journal.clone(),
                 live.clone(),
@@ -90,8 +91,8 @@ impl Runner {
         let context = |recorder| {
             let mut context = self.context(planned, recorder);
             context.started = Some(started);
-            if let Some(hold) = &self.hold {
-                context.cancel = hold.lost.clone();
+            if let Some(guard) = &self.guard {
+                context.cancel = guard.lost.clone();
             }
             context
         };

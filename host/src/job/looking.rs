@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::conversions::granted;
 use super::host::Host;
 use super::promise::{self, Availability, Because, Candidate, NoRollback, OnTarget};
-use super::step::granted;
 use super::{conversions, redaction};
 use crate::capability::{
     Amount, Boundary, CallEnded, EnvironmentSource, Intent, Level, Limits, RecordError, Recorder, Source,
@@ -112,13 +112,13 @@ async fn ask(host: &Host, plugins: &Snapshot, release: &ReleaseRecord, plan: &Pl
         Err(_) => return Availability::Unchecked(format!("the target did not answer within {LIMIT:?}")),
     };
     if seen.artifact.is_err() && before.lost_by(host.ssh.connection_mark().await) {
-        return Availability::Unchecked("the connection to the target was lost meanwhile".into());
+        return Availability::Unchecked("the connection to the target was lost during this call".into());
     }
     let artifact = match seen.artifact {
         Ok(found) => Ok(found),
         Err(said) => Err(redaction::shown(host, release, plan, said)
             .await
-            .unwrap_or_else(|| "its plugin could not look at it".into())),
+            .unwrap_or_else(|| "its plugin could not inspect it".into())),
     };
     let seen = OnTarget { artifact, ..seen };
     promise::lacks_there(release, &layout, &seen).map_or(Availability::Available, Availability::Unavailable)
@@ -145,9 +145,9 @@ async fn inspect(
     release: &ReleaseRecord,
     plan: &Plan,
 ) -> Result<Option<Artifact>, String> {
-    let planned = plan.steps(Phase::Build).next().ok_or("its pipeline has no step that builds")?;
+    let planned = plan.steps(Phase::Build).next().ok_or("its pipeline has no build step")?;
     let plugin = plugins.plugin(&planned.plugin).ok_or("its plugin is not in the plugins folder")?;
-    let artifact = release.artifact().ok_or("what was built of it is not on record")?;
+    let artifact = release.artifact().ok_or("its artifact is not on record")?;
     let deployment = conversions::of_release(&host.root, release, &release.job, &planned.settings);
     let call = Invocation::new(&host.runtime, plugin.clone(), context(host, &release.service, planned));
     call.inspect(&deployment, artifact).await.map_err(|error| error.into_error().seen)

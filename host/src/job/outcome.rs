@@ -15,7 +15,7 @@ pub enum Life {
 /// How far bringing the previous release back came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restoring {
-    /// What failed is gone. With a previous release, nothing was brought back for it.
+    /// What failed is gone. With a previous release, nothing was restored for it.
     TakenAway,
     /// Its checks passed.
     Verified,
@@ -55,7 +55,7 @@ pub fn aftermath(
     let because = match restoring {
         Restoring::Verified if never_stopped => return Aftermath::StillRuns(release),
         Restoring::Verified => return Aftermath::Restored(release),
-        Restoring::TakenAway => "nothing was brought back",
+        Restoring::TakenAway => "nothing was restored",
         Restoring::ChecksFail(because) | Restoring::Failed(because) => because,
     };
     let because = because.to_owned();
@@ -142,16 +142,16 @@ mod tests {
             false,
             TakenAway,
             dead(),
-            "release r1 is not running: the container shop-r1 is exited; nothing was brought back",
+            "release r1 is not running: the container shop-r1 is exited; nothing was restored",
         );
         check(
             r1,
             false,
             fail(),
             unseen(),
-            "release r1 was not brought back, and whether it runs could not be seen: look at the target",
+            "release r1 was not restored, and it is not known whether it runs: check the target",
         );
-        let answers = Some("something answers at port 8001 with 200");
+        let answers = Some("something answers on port 8001 with 200");
         with(r1, false, closed(), dead(), answers, running);
         // Nobody knows whose answer it is.
         with(
@@ -160,7 +160,7 @@ mod tests {
             fail(),
             dead(),
             answers,
-            "release r1 is not running: the container shop-r1 is exited; something answers at port 8001 with 200; \
+            "release r1 is not running: the container shop-r1 is exited; something answers on port 8001 with 200; \
              no such image",
         );
     }

@@ -3,28 +3,65 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 
+use super::interrupt::{Interrupt, fail};
 use super::liveness::started;
-use super::runner::{Runner, Stop};
+use super::runner::Runner;
 use super::{conversions, outage};
 use crate::contract::{Occasion, Publication};
 use crate::journal::now;
 use crate::model::{
-    Artifact, Confirmation, Failure, Fault, Files, Finding, Instance, JobKind, Outcome, Phase, Registration,
-    ReleaseRecord, Severity, Stored, Verdict,
+    Artifact, Confirmation, Failure, Fault, Files, Finding, Instance, JobKind, Outcome, Phase, Plan,
+    Registration, ReleaseRecord, Severity, Stored, Verdict,
 };
 
 /// What is live is written down for other deployers: a connection that was lost, or a disk that is full, may be
 /// better a moment later.
 const RECORDED_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
+/// When a phase has to be over, and whose limit of time says so.
+pub(in crate::job) struct Limit {
+    until: Instant,
+    whose: &'static str,
+    time: Duration,
+}
+
+impl Limit {
+    pub fn of_phase(plan: &Plan, phase: Phase) -> Self {
+        let time = plan.phase_timeout(phase);
+        Limit { until: Instant::now() + time, whose: "phase", time }
+    }
+
+    /// The job's own limit, where that is over first.
+    pub fn or_job(self, plan: &Plan, until: Instant) -> Self {
+        if until <= self.until { Limit { until, whose: "job", time: plan.job_timeout } } else { self }
+    }
+}
+
+/// Does a phase's work within its limit of time.
+pub(in crate::job) async fn in_time(
+    phase: Phase,
+    limit: Limit,
+    work: impl Future<Output = Result<Value, Interrupt>>,
+) -> Result<Value, Interrupt> {
+    timeout_at(limit.until, Box::pin(work)).await.unwrap_or_else(|_| {
+        Err(fail(
+            Fault::Target,
+            &format!("finish {phase} in time"),
+            &format!("the {}'s limit of {:?} is over", limit.whose, limit.time),
+            "see the log for what took so long, or raise the limit under [timeouts] in the pipeline",
+        ))
+    })
+}
+
 impl Runner {
-    pub(in crate::job) async fn validation(&mut self) -> Result<Value, Stop> {
+    pub(in crate::job) async fn validation(&mut self) -> Result<Value, Interrupt> {
         let mut findings: Vec<Finding> = Vec::new();
         for (index, planned) in self.planned(Phase::Validation).into_iter().enumerate() {
             let deployment = &self.deployment(&planned);
-            let found: Result<Vec<Finding>, Stop> = self
-                .settled_step(
+            let found: Result<Vec<Finding>, Interrupt> = self
+                .conclusive_step(
                     &format!("validation/{index}"),
                     &planned,
                     "validate",
@@ -35,13 +72,13 @@ impl Runner {
             match found {
                 Ok(found) => findings.extend(found),
                 // What others found is worth as much as before.
-                Err(Stop::Failed { failure, .. }) => {
-                    return Err(Stop::Failed {
+                Err(Interrupt::Failed { failure, .. }) => {
+                    return Err(Interrupt::Failed {
                         failure,
                         details: json!({ "findings": conversions::findings(&findings) }),
                     });
                 }
-                Err(stop) => return Err(stop),
+                Err(interrupt) => return Err(interrupt),
             }
         }
         let failed: Vec<&Finding> =
@@ -62,10 +99,10 @@ impl Runner {
             seen: seen.join("; "),
             next: next.join("; "),
         };
-        Err(Stop::Failed { failure: Box::new(failure), details })
+        Err(Interrupt::Failed { failure: Box::new(failure), details })
     }
 
-    pub(in crate::job) async fn transfer(&mut self) -> Result<Value, Stop> {
+    pub(in crate::job) async fn transfer(&mut self) -> Result<Value, Interrupt> {
         self.record_release().await?;
         let planned = self.one(Phase::Transfer)?;
         let deployment = &self.deployment(&planned);
@@ -78,7 +115,7 @@ impl Runner {
         Ok(details)
     }
 
-    pub(in crate::job) async fn build(&mut self) -> Result<Value, Stop> {
+    pub(in crate::job) async fn build(&mut self) -> Result<Value, Interrupt> {
         let planned = self.one(Phase::Build)?;
         let deployment = &self.deployment(&planned);
         let files = &self.made(self.release.files.as_ref(), "files")?;
@@ -92,7 +129,7 @@ impl Runner {
         Ok(details)
     }
 
-    pub(in crate::job) async fn start(&mut self) -> Result<Value, Stop> {
+    pub(in crate::job) async fn start(&mut self) -> Result<Value, Interrupt> {
         // With another port it is another address: nobody who asks the old one finds the new release there.
         let replaced =
             self.job.previous.as_ref().filter(|previous| previous.port == self.job.request.service_port);
@@ -115,8 +152,8 @@ impl Runner {
         let planned = self.one(Phase::StartService)?;
         let deployment = &self.deployment(&planned);
         let artifact = &self.made(self.release.artifact.as_ref(), "artifact")?;
-        let hold = self.hold().await?;
-        self.intend(&hold).await?;
+        let guard = self.guard().await?;
+        self.intend(&guard).await?;
         let instance: Instance = self
             .step("start/0", &planned, "start", |call| async move { call.start(deployment, artifact).await })
             .await?;
@@ -132,39 +169,39 @@ impl Runner {
     }
 
     /// Probes the new instance.
-    pub(in crate::job) async fn probe(&mut self) -> Result<Value, Stop> {
+    pub(in crate::job) async fn probe(&mut self) -> Result<Value, Interrupt> {
         let instance = self.made(self.release.instance.as_ref(), "instance")?;
         self.verdicts("verify", &instance, None).await
     }
 
     /// The instance is what callers need, and that is the point of no return: it is made the one, and nothing later
     /// takes it down.
-    pub(in crate::job) async fn make_live(&mut self, mut details: Value) -> Result<Value, Stop> {
+    pub(in crate::job) async fn make_live(&mut self, mut details: Value) -> Result<Value, Interrupt> {
         let instance = self.made(self.release.instance.as_ref(), "instance")?;
         // Whoever cancels it from here on is told that it is too late.
         if !self.live.settle().await {
-            return Err(Stop::Cancelled);
+            return Err(Interrupt::Cancelled);
         }
         let mut warnings = Vec::new();
-        if let Err(stop) = self.promote(&instance).await {
-            match stop {
-                Stop::Journal(_) | Stop::TakenOver(_) => return Err(stop),
-                Stop::Failed { failure, .. } => warnings.push(failure.to_string()),
-                Stop::Cancelled => warnings.push("cancelled while the old instance was retired".into()),
+        if let Err(interrupt) = self.promote(&instance).await {
+            match interrupt {
+                Interrupt::Journal(_) | Interrupt::TakenOver(_) => return Err(interrupt),
+                Interrupt::Failed { failure, .. } => warnings.push(failure.to_string()),
+                Interrupt::Cancelled => warnings.push("cancelled while the old instance was retired".into()),
             }
         }
-        let hold = self.hold().await?;
-        let mut unwritten = self.record_live(&hold).await;
+        let guard = self.guard().await?;
+        let mut unwritten = self.record_live(&guard).await;
         for pause in RECORDED_AGAIN_AFTER {
             if !unwritten.is_empty() && self.taken_over_by().is_none() {
                 // Not a wait that cancelling ends: the release is verified.
                 tokio::time::sleep(pause).await;
-                unwritten = self.record_live(&hold).await;
+                unwritten = self.record_live(&guard).await;
             }
         }
         warnings.extend(unwritten);
         if let Some(holder) = self.taken_over_by() {
-            return Err(Stop::TakenOver(holder));
+            return Err(Interrupt::TakenOver(holder));
         }
         self.host.journal.promote(&self.release).await?;
         if let Some(details) = details.as_object_mut() {
@@ -184,7 +221,7 @@ impl Runner {
         key: &str,
         instance: &Instance,
         of: Option<&ReleaseRecord>,
-    ) -> Result<Value, Stop> {
+    ) -> Result<Value, Interrupt> {
         let mut summaries = Vec::new();
         // What ran before is asked as it was when it was deployed: the new pipeline may ask for what only the new
         // release has.
@@ -201,7 +238,7 @@ impl Runner {
             }
             let deployment = &deployment;
             let verdict: Verdict = self
-                .settled_step(
+                .conclusive_step(
                     &format!("{key}/{index}"),
                     &planned,
                     "verify",
@@ -215,7 +252,7 @@ impl Runner {
                 "plugin": planned.plugin, "summary": verdict.summary, "probes": verdict.probes,
             }));
             if !passed {
-                let last_words = self.last_words(&planned).await;
+                let log_tail = self.log_tail(&planned).await;
                 let failure = Failure {
                     fault: Fault::Target,
                     plugin: Some(planned.plugin.clone()),
@@ -223,14 +260,14 @@ impl Runner {
                     seen,
                     next: "read the service's last log lines and the probes in this phase's details".into(),
                 };
-                let details = json!({ "checks": summaries, "last_log_lines": last_words });
-                return Err(Stop::Failed { failure: Box::new(failure), details });
+                let details = json!({ "checks": summaries, "last_log_lines": log_tail });
+                return Err(Interrupt::Failed { failure: Box::new(failure), details });
             }
         }
         Ok(json!({ "checks": summaries }))
     }
 
-    pub(in crate::job) async fn promote(&mut self, instance: &Instance) -> Result<(), Stop> {
+    pub(in crate::job) async fn promote(&mut self, instance: &Instance) -> Result<(), Interrupt> {
         let planned = self.one(Phase::StartService)?;
         let deployment = &self.deployment(&planned);
         self.step(
@@ -242,7 +279,13 @@ impl Runner {
         .await
     }
 
-    pub(in crate::job) async fn register(&mut self) -> Result<Value, Stop> {
+    /// Registers the release that is live, within the phase's own limit of time.
+    pub(in crate::job) async fn register_in_time(&mut self) -> Result<Value, Interrupt> {
+        let limit = Limit::of_phase(&self.plan, Phase::Register);
+        in_time(Phase::Register, limit, self.register()).await
+    }
+
+    async fn register(&mut self) -> Result<Value, Interrupt> {
         let droplet = match self.job.request.droplet_id {
             Some(id) => Some(id),
             None => self.host.journal.droplet_id(&self.job.service).await?,

@@ -1,10 +1,11 @@
 //! What a job looks at before anything that runs is stopped: whether its release can be started, and whether what
 //! runs could be brought back if it fails.
 
+use super::interrupt::{Interrupt, fail};
 use super::outcome::Life;
 use super::promise::{self, Because};
-use super::runner::{Runner, Stop, fail};
-use super::{conversions, looking};
+use super::runner::Runner;
+use super::{conversions, decision, looking};
 use crate::model::{
     Aftermath, Artifact, Fault, Finding, JobKind, Phase, Plan, PlannedStep, ReleaseRecord, Severity,
 };
@@ -12,7 +13,7 @@ use crate::model::{
 impl Runner {
     /// Makes sure that what Start needs is there. Only before Start was called for the first time: afterwards,
     /// what ran may be stopped, and Start itself says what it lacks.
-    pub(super) async fn startable(&mut self) -> Result<(), Stop> {
+    pub(super) async fn startable(&mut self) -> Result<(), Interrupt> {
         if self.start_begun() {
             return Ok(());
         }
@@ -36,7 +37,7 @@ impl Runner {
         Err(fail(fault, &format!("start release {}", self.release.id), &because.to_string(), next))
     }
 
-    async fn unstartable(&mut self) -> Result<Option<Because>, Stop> {
+    async fn unstartable(&mut self) -> Result<Option<Because>, Interrupt> {
         let (plan, release) = (self.plan.clone(), self.release.clone());
         if let Some(because) = promise::lacks_plugin(&plan, self.plugins.as_ref(), &self.plugins.refused) {
             return Ok(Some(because));
@@ -54,7 +55,7 @@ impl Runner {
         &mut self,
         key: &str,
         phase: Phase,
-    ) -> Result<Option<Finding>, Stop> {
+    ) -> Result<Option<Finding>, Interrupt> {
         let Some(previous) = self.job.previous.clone().filter(|_| !self.start_begun()) else {
             return Ok(None);
         };
@@ -68,7 +69,7 @@ impl Runner {
                 self.lacks_there(&previous, found).await?
             }
         };
-        let check = "the running release can be brought back".to_owned();
+        let check = "the running release can be restored".to_owned();
         Ok(Some(match because {
             None => Finding {
                 severity: Severity::Passed,
@@ -79,18 +80,15 @@ impl Runner {
             Some(because) => Finding {
                 severity: Severity::Warning,
                 check,
-                message: format!(
-                    "if this job fails, release {} cannot be brought back, because {because}",
-                    previous.id
-                ),
-                next: "make sure that this release is good, for there is no way back from it".into(),
+                message: format!("if this job fails, release {} cannot be restored: {because}", previous.id),
+                next: "make sure that this release works: the running one cannot be restored".into(),
             },
         }))
     }
 
     /// Whether Start was called in this job, in this run or an earlier one: what ran may have been touched.
     pub(super) fn start_begun(&self) -> bool {
-        self.turns.iter().any(|(key, _)| key == "start/0" || key == "restore" || key == "promote")
+        decision::start_begun(self.calls.iter().map(|(key, _)| key.as_str()))
     }
 
     /// What runs after a job that failed in Start before it called anything that could have touched it.
@@ -109,15 +107,15 @@ impl Runner {
         &self,
         release: &ReleaseRecord,
         found: Result<Option<Artifact>, String>,
-    ) -> Result<Option<Because>, Stop> {
+    ) -> Result<Option<Because>, Interrupt> {
         let layout = release.layout(&self.host.root);
-        let mut patience = self.patience();
+        let mut budget = self.retry_budget();
         loop {
             let found = found.clone();
             match looking::on_target(&self.host.ssh, &layout, async { found }).await {
                 Ok(seen) => return Ok(promise::lacks_there(release, &layout, &seen)),
                 Err(error)
-                    if error.retryable() && self.wait_for_target(&mut patience, &error.problem()).await? => {}
+                    if error.retryable() && self.wait_for_target(&mut budget, &error.problem()).await? => {}
                 Err(error) => return Ok(Some(Because::Lacks(error.problem()))),
             }
         }
@@ -130,11 +128,11 @@ impl Runner {
         phase: Phase,
         release: &ReleaseRecord,
         plan: &Plan,
-    ) -> Result<Result<Option<Artifact>, String>, Stop> {
+    ) -> Result<Result<Option<Artifact>, String>, Interrupt> {
         let built = plan.steps(Phase::Build).next();
         let artifact = release.artifact();
         let (Some(built), Some(artifact)) = (built, &artifact) else {
-            return Ok(Err("what was built of it is not on record".into()));
+            return Ok(Err("its artifact is not on record".into()));
         };
         let planned = &PlannedStep { phase, ..built.clone() };
         let deployment = &conversions::of_release(&self.host.root, release, &self.job.id, &planned.settings);
@@ -145,8 +143,8 @@ impl Runner {
             .await;
         match found {
             Ok(found) => Ok(Ok(found)),
-            Err(Stop::Failed { failure, .. }) => Ok(Err(failure.seen)),
-            Err(stop) => Err(stop),
+            Err(Interrupt::Failed { failure, .. }) => Ok(Err(failure.seen)),
+            Err(interrupt) => Err(interrupt),
         }
     }
 }

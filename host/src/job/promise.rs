@@ -257,11 +257,11 @@ impl fmt::Display for Because {
                 ReleaseStatus::Candidate => "it was never verified",
                 ReleaseStatus::Live => "it is the one that runs",
                 ReleaseStatus::Retired => "it ran before",
-                ReleaseStatus::Bad => "it failed when it was deployed",
-                ReleaseStatus::Removing => "its removal from the target has begun",
+                ReleaseStatus::Bad => "its deployment failed",
+                ReleaseStatus::Removing => "it is being removed from the target",
                 ReleaseStatus::Removed => "it was removed from the target",
             }),
-            Because::Unfinished => f.write_str("it was never built and started to the end"),
+            Because::Unfinished => f.write_str("it was never completely built and started"),
             Because::NoPlan => {
                 f.write_str("how it was deployed is not on record, or was written by another version")
             }
@@ -272,10 +272,10 @@ impl fmt::Display for Because {
                 write!(f, "the plugin `{plugin}` cannot be loaded: {reason}")
             }
             Because::NoExport { plugin, phase } => {
-                write!(f, "the plugin `{plugin}` of today has no part in {phase}")
+                write!(f, "the installed plugin `{plugin}` does not serve {phase}")
             }
             Because::Settings { plugin, problem } => {
-                write!(f, "the plugin `{plugin}` of today does not take its settings: {problem}")
+                write!(f, "the installed plugin `{plugin}` rejects its settings: {problem}")
             }
             Because::NoFiles { path } => {
                 write!(f, "its files are gone: {path} is not a folder on the target")

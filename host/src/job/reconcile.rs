@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{ReleaseRecord, ReleaseStatus};
+use super::release;
+use crate::model::{ReleaseEvent, ReleaseRecord, ReleaseStatus};
 
 /// What there is of a service on its target.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,12 +50,13 @@ pub fn reconcile(journal: &[ReleaseRecord], there: &OnTarget, right: Right, job:
     let mut changes = Changes::default();
     let find = |id: &str| journal.iter().find(|release| release.id == id);
     for record in &there.records {
-        let found = ReleaseRecord { status: effective(record, there, job), ..record.clone() };
+        let found = happened(record, there, job)
+            .map_or_else(|| record.clone(), |event| release::after(record, event));
         match (find(&record.id), right) {
             (None, _) => {
                 if found.status != ReleaseStatus::Removed {
                     let status = found.status.name();
-                    changes.said.push(format!("the target has release {} ({status})", found.id));
+                    changes.said.push(format!("found release {} on the target ({status})", found.id));
                     changes.journal.push(found.clone());
                 }
                 changes.note_target(record, found);
@@ -73,10 +75,10 @@ pub fn reconcile(journal: &[ReleaseRecord], there: &OnTarget, right: Right, job:
         }
     }
     for known in journal.iter().filter(|known| !there.records.iter().any(|record| record.id == known.id)) {
-        let status = unrecorded(known, there, right);
-        let release = ReleaseRecord { status, ..known.clone() };
-        if status != known.status {
-            changes.said.push(corrected(known, status));
+        let release = unrecorded(known, there, right)
+            .map_or_else(|| known.clone(), |event| release::after(known, event));
+        if release.status != known.status {
+            changes.said.push(corrected(known, release.status));
             changes.journal.push(release.clone());
         }
         if there.files.contains(&known.id) && job != Some(known.job.as_str()) {
@@ -106,7 +108,6 @@ fn merged(known: &ReleaseRecord, found: &ReleaseRecord) -> ReleaseRecord {
         found.clone().or_else(|| known.clone())
     }
     ReleaseRecord {
-        status: found.status,
         files: or(&found.files, &known.files),
         artifact: or(&found.artifact, &known.artifact),
         instance: or(&found.instance, &known.instance),
@@ -114,30 +115,30 @@ fn merged(known: &ReleaseRecord, found: &ReleaseRecord) -> ReleaseRecord {
         promoted_at: found.promoted_at.or(known.promoted_at),
         promoted_by: found.promoted_by.clone().or_else(|| known.promoted_by.clone()),
         origin: found.origin.clone().or_else(|| known.origin.clone()),
-        ..known.clone()
+        ..release::after(known, ReleaseEvent::Corrected(found.status))
     }
 }
 
-/// What a release with a record is: which one is live, `current` alone says.
-fn effective(record: &ReleaseRecord, there: &OnTarget, job: Option<&str>) -> ReleaseStatus {
+/// What became of a release since its record was written: which one is live, `current` alone says.
+fn happened(record: &ReleaseRecord, there: &OnTarget, job: Option<&str>) -> Option<ReleaseEvent> {
     if there.live.as_ref() == Some(&record.id) {
-        return ReleaseStatus::Live;
+        return Some(ReleaseEvent::FoundLive);
     }
     match record.status {
-        ReleaseStatus::Live if there.live.is_some() => ReleaseStatus::Retired,
-        ReleaseStatus::Candidate if job.is_some_and(|job| job != record.job) => ReleaseStatus::Bad,
-        status @ (ReleaseStatus::Live
+        ReleaseStatus::Live if there.live.is_some() => Some(ReleaseEvent::Superseded),
+        ReleaseStatus::Candidate if job.is_some_and(|job| job != record.job) => Some(ReleaseEvent::Failed),
+        ReleaseStatus::Live
         | ReleaseStatus::Candidate
         | ReleaseStatus::Retired
         | ReleaseStatus::Bad
         | ReleaseStatus::Removing
-        | ReleaseStatus::Removed) => status,
+        | ReleaseStatus::Removed => None,
     }
 }
 
-/// What a release is of which the target has no record: it was made by an older version, or before its record could
-/// be written, or is gone with all that was there.
-fn unrecorded(known: &ReleaseRecord, there: &OnTarget, right: Right) -> ReleaseStatus {
+/// What became of a release of which the target has no record: it was made by an older version, or before its record
+/// could be written, or is gone with all that was there.
+fn unrecorded(known: &ReleaseRecord, there: &OnTarget, right: Right) -> Option<ReleaseEvent> {
     let has_files = there.files.contains(&known.id);
     let should = match known.status {
         ReleaseStatus::Live | ReleaseStatus::Retired | ReleaseStatus::Removing => true,
@@ -145,19 +146,19 @@ fn unrecorded(known: &ReleaseRecord, there: &OnTarget, right: Right) -> ReleaseS
         ReleaseStatus::Candidate | ReleaseStatus::Removed => false,
     };
     if should && !has_files {
-        return ReleaseStatus::Removed;
+        return Some(ReleaseEvent::FoundGone);
     }
     match (right, &there.live, known.status) {
-        (Right::Journal, _, status) => status,
-        (Right::Target, Some(live), _) if *live == known.id => ReleaseStatus::Live,
-        (Right::Target, Some(_), ReleaseStatus::Live) => ReleaseStatus::Retired,
-        (Right::Target, _, status) => status,
+        (Right::Journal, _, _) => None,
+        (Right::Target, Some(live), _) if *live == known.id => Some(ReleaseEvent::FoundLive),
+        (Right::Target, Some(_), ReleaseStatus::Live) => Some(ReleaseEvent::Superseded),
+        (Right::Target, _, _) => None,
     }
 }
 
 fn corrected(known: &ReleaseRecord, status: ReleaseStatus) -> String {
     format!(
-        "release {} is {}, by what the target says; this deployer's journal had it as {}",
+        "release {} is {} on the target; this deployer's journal had it as {}",
         known.id,
         status.name(),
         known.status.name()
@@ -242,7 +243,7 @@ mod tests {
             Right::Target,
             &[("a", Removed), ("b", Retired), ("c", Live)],
         );
-        // What another one has begun to remove is nobody's way back.
+        // What another one has begun to remove is nobody's rollback target.
         let removing = there(Some("b"), &[("a", Removing), ("b", Live)], &["a", "b"]);
         check(&[("a", Retired), ("b", Live)], &removing, Right::Target, &[("a", Removing)]);
         // Another one rolled back, and was cut off before it could write every record.
@@ -301,6 +302,51 @@ mod tests {
         assert_eq!(pairs(&changes.target), [("b", Bad)]);
     }
 
+    /// Every small service: two releases, each with a record or without, with files or without, known or not.
+    #[test]
+    fn one_release_is_live_whatever_the_two_say() {
+        let may_be: Vec<Option<ReleaseStatus>> =
+            ReleaseStatus::ALL.into_iter().map(Some).chain([None]).collect();
+        let of = |a: Option<ReleaseStatus>, b: Option<ReleaseStatus>| -> Vec<(&str, ReleaseStatus)> {
+            [("a", a), ("b", b)].into_iter().filter_map(|(id, status)| Some((id, status?))).collect()
+        };
+        let is_live = |release: &&ReleaseRecord| release.status == Live;
+        let mut tried = 0;
+        let pairs_of = |one: &[Option<ReleaseStatus>]| -> Vec<_> {
+            one.iter().flat_map(|a| one.iter().map(|b| (*a, *b))).collect()
+        };
+        for (known_a, known_b) in pairs_of(&may_be) {
+            let known = releases(&of(known_a, known_b));
+            // The journal has those that were removed apart, and never two that are live.
+            if known.iter().filter(is_live).count() > 1 || known.iter().any(|known| known.status == Removed) {
+                continue;
+            }
+            for (record_a, record_b) in pairs_of(&may_be) {
+                for files in [&["a", "b"][..], &["a"], &["b"], &[]] {
+                    for live in files {
+                        let there = there(Some(live), &of(record_a, record_b), files);
+                        let mut after = known.clone();
+                        for changed in reconcile(&known, &there, Right::Target, Some("job-c")).journal {
+                            after.retain(|release| release.id != changed.id);
+                            after.push(changed);
+                        }
+                        let found: Vec<&str> =
+                            after.iter().filter(is_live).map(|release| release.id.as_str()).collect();
+                        let removed = there
+                            .records
+                            .iter()
+                            .any(|record| record.id == **live && record.status == Removed);
+                        let known_at_all = after.iter().any(|release| release.id == **live);
+                        let expect: &[&str] = if known_at_all && !removed { &[live] } else { &[] };
+                        assert_eq!(found, expect, "{known:?} {there:?}");
+                        tried += 1;
+                    }
+                }
+            }
+        }
+        assert!(tried > 1000, "{tried}");
+    }
+
     #[test]
     fn what_changed_is_said() {
         let newer = there(Some("b"), &[("a", Live), ("b", Live)], &["a", "b"]);
@@ -308,8 +354,8 @@ mod tests {
         assert_eq!(
             changes.said,
             [
-                "release a is retired, by what the target says; this deployer's journal had it as live",
-                "the target has release b (live)",
+                "release a is retired on the target; this deployer's journal had it as live",
+                "found release b on the target (live)",
             ]
         );
     }

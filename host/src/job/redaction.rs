@@ -12,7 +12,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::host::Host;
-use super::runner::{Runner, Stop, fail};
+use super::interrupt::{Interrupt, fail};
+use super::runner::Runner;
 use crate::capability::{EnvironmentSource, Registry, placed};
 use crate::model::{
     Artifact, Confirmation, Failure, Fault, Files, Finding, Instance, JobRecord, Phase, PhaseUpdate, Plan,
@@ -63,7 +64,7 @@ impl Runner {
     ///
     /// # Errors
     /// When the connection is lost meanwhile, and when what is said cannot be recorded.
-    pub(super) async fn know_environments(&mut self) -> Result<(), Stop> {
+    pub(super) async fn know_environments(&mut self) -> Result<(), Interrupt> {
         let unread = self.unread();
         if unread.is_empty() {
             return Ok(());
@@ -86,8 +87,8 @@ impl Runner {
                 let because = problem.as_deref().unwrap_or("they are not there");
                 let missing = missing.join(", ");
                 self.warn(&format!(
-                    "the values of {missing} of release {release} cannot be read from {path}: {because}; where they \
-                     turn up in this job's record, they are not redacted"
+                    "could not read the values of {missing} of release {release} from {path}: {because}; they are not \
+                     redacted in this job's record"
                 ))
                 .await?;
             }
@@ -103,7 +104,7 @@ impl Runner {
             EnvironmentSource::OnTarget => Some(&self.release),
         };
         let previous = self.job.previous.as_ref().filter(|previous| previous.id != self.release.id);
-        let releases = own.into_iter().chain(previous).chain(&self.met);
+        let releases = own.into_iter().chain(previous).chain(&self.touched_releases);
         let unread = releases
             .filter(|release| !release.environment.is_empty() && !self.revealed.contains(&release.id));
         let unread = unread.map(|release| {

@@ -1,9 +1,7 @@
 //! Registering again, in the background. A registry that did not answer when a release went live is told of it
 //! as soon as it does. The attempts are made between the service's jobs, never beside them, so that an older
-//! release is not registered after a newer one. When the next one is due stands in the phase's details, so it
-//! survives a restart, and callers see it.
+//! release is not registered after a newer one. What is to be done, and when, is `decision`'s to say.
 
-use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +11,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::decision::{self, Action};
 use super::host::Host;
+use super::interrupt::Interrupt;
 use super::live::{Fate, LiveJob};
-use super::runner::{Runner, Stop};
-use crate::journal::{JournalError, now, time_text};
-use crate::model::{Failure, JobRecord, Phase, PhaseStatus, PhaseUpdate, Unregistered};
+use super::runner::Runner;
+use crate::journal::{JournalError, now};
+use crate::model::{Failure, JobRecord, Phase, PhaseStatus, PhaseUpdate, Retry, Unregistered};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
@@ -25,19 +25,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// A release that is to be registered.
 pub(super) struct Due {
     job: JobRecord,
-    attempts: u32,
     pub at: Instant,
 }
 
 /// The details of a Register that failed, with the time of the next attempt.
-pub(super) fn scheduled(mut details: Value, attempts: u32) -> Value {
+pub(super) fn scheduled(details: Value, attempts: u32) -> Value {
     let pause = pauses().nth(attempts.saturating_sub(1) as usize).unwrap_or(LONGEST_PAUSE);
     let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
-    let next = now().checked_add(pause).unwrap_or(Timestamp::MAX);
-    if let Some(details) = details.as_object_mut() {
-        details.insert("retry".into(), json!({ "attempts": attempts, "next_at": time_text(next) }));
-    }
-    details
+    let next_at = now().checked_add(pause).unwrap_or(Timestamp::MAX);
+    Retry { attempts, next_at: Some(next_at), superseded_by: None }.within(details)
 }
 
 /// Registries that were down for many services are not to be asked for all of them in the same moment.
@@ -65,31 +61,31 @@ pub(super) async fn due(host: &Host, service: &str) -> Result<Option<Due>, Journ
         if job.service != service {
             continue;
         }
-        let Some(phase) = job.phase(Phase::Register) else { continue };
-        let attempts = phase
-            .details
-            .pointer("/retry/attempts")
-            .and_then(|count| u32::deserialize(count).ok())
-            .unwrap_or(u32::MAX);
-        let Some(later) = superseded_by else {
-            let at = phase.details.pointer("/retry/next_at").and_then(|at| Timestamp::deserialize(at).ok());
-            let at = at.unwrap_or_else(now);
-            let pause = Duration::try_from(at.duration_since(now())).unwrap_or_default();
-            due = Some(Due { attempts, at: Instant::now() + pause, job });
-            continue;
+        let pause = match decision::after_end(&job, superseded_by.as_deref(), now()) {
+            Action::Register => Duration::ZERO,
+            Action::RetryAfter(pause) => pause,
+            Action::GiveUpRegistering { later } => {
+                give_up(host, &job, &later).await?;
+                continue;
+            }
+            // Nothing else is left to do for a job that is over.
+            _ => continue,
         };
-        given_up(host, &job.id, attempts, &later).await?;
+        due = Some(Due { at: Instant::now() + pause, job });
     }
     Ok(due)
 }
 
 /// Another release is live by now, and registering this one would be wrong.
-async fn given_up(host: &Host, job: &str, attempts: u32, later: &str) -> Result<(), JournalError> {
-    let record = host.journal.job(job).await?;
+async fn give_up(host: &Host, job: &JobRecord, later: &str) -> Result<(), JournalError> {
+    let register = job.phase(Phase::Register);
+    let attempts =
+        register.and_then(|phase| Retry::of(&phase.details)).map_or(u32::MAX, |retry| retry.attempts);
     let mut update = PhaseUpdate::new(Phase::Register, PhaseStatus::Failed);
-    update.details = Some(json!({ "retry": { "attempts": attempts, "superseded_by": later } }));
-    update.error = record.and_then(|record| record.phase(Phase::Register)?.error.clone());
-    host.journal.set_phase(job, &update).await
+    let retry = Retry { attempts, next_at: None, superseded_by: Some(later.to_owned()) };
+    update.details = Some(retry.within(json!({})));
+    update.error = register.and_then(|phase| phase.error.clone());
+    host.journal.set_phase(&job.id, &update).await
 }
 
 impl Due {
@@ -98,23 +94,26 @@ impl Due {
     /// # Errors
     /// When it cannot be recorded.
     pub async fn attempt(self, host: Arc<Host>, interrupt: CancellationToken) -> Result<(), JournalError> {
-        let (id, attempts) = (self.job.id.clone(), self.attempts.saturating_add(1));
+        let register = self.job.phase(Phase::Register);
+        let made = register.and_then(|phase| Retry::of(&phase.details)).map_or(0, |retry| retry.attempts);
+        let attempts = made.saturating_add(1);
+        let job = self.job.clone();
         let live = Arc::new(LiveJob::new(interrupt, Fate::Open, None));
         let outcome = match Runner::prepare(host.clone(), live, self.job).await {
             Ok(mut runner) => runner.register_again(attempts).await,
-            Err(stop) => Err(stop),
+            Err(interrupt) => Err(interrupt),
         };
         match outcome {
             Ok(Some(later)) => {
-                tracing::info!(job = %id, later, "not registered: another release is live");
-                given_up(&host, &id, attempts, &later).await?;
+                tracing::info!(job = %job.id, later, "not registered: another release is live");
+                give_up(&host, &job, &later).await?;
             }
-            Ok(None) => tracing::info!(job = %id, attempts, "registered"),
-            Err(Stop::Journal(error)) => return Err(error),
-            Err(Stop::Cancelled | Stop::TakenOver(_)) => {}
-            Err(Stop::Failed { failure, details }) => {
-                tracing::info!(job = %id, attempts, %failure, "still not registered");
-                failed(&host, &id, scheduled(details, attempts), *failure).await?;
+            Ok(None) => tracing::info!(job = %job.id, attempts, "registered"),
+            Err(Interrupt::Journal(error)) => return Err(error),
+            Err(Interrupt::Cancelled | Interrupt::TakenOver(_)) => {}
+            Err(Interrupt::Failed { failure, details }) => {
+                tracing::info!(job = %job.id, attempts, %failure, "still not registered");
+                failed(&host, &job.id, scheduled(details, attempts), *failure).await?;
             }
         }
         Ok(())
@@ -129,24 +128,21 @@ async fn failed(host: &Host, job: &str, details: Value, failure: Failure) -> Res
 }
 
 impl Runner {
-    /// The phase Register of a job that is over. Answers whose release is live, if it is not this job's any more:
+    /// Registers the release of a job that is over. Answers whose release is live, if it is not this job's any more:
     /// another deployer's, which this journal may not know.
-    async fn register_again(&mut self, attempts: u32) -> Result<Option<String>, Stop> {
+    async fn register_again(&mut self, attempts: u32) -> Result<Option<String>, Interrupt> {
         if let Some(later) = self.superseded().await? {
             return Ok(Some(later));
         }
         let mut update = PhaseUpdate::new(Phase::Register, PhaseStatus::Success);
         // The phase's time is the time that the attempt took which succeeded, not the registry's absence.
         update.started_at = Some(now());
-        let mut details = self.limited(Phase::Register, Instant::now()).await?;
+        let details = self.register_in_time().await?;
         if let Some(registration) = &self.job.registration {
             self.host.journal.set_registration(&self.job.id, registration).await?;
         }
-        if let Some(details) = details.as_object_mut() {
-            details.insert("retry".into(), json!({ "attempts": attempts }));
-        }
         update.completed_at = Some(now());
-        update.details = Some(details);
+        update.details = Some(Retry { attempts, next_at: None, superseded_by: None }.within(details));
         self.set_phase(update).await?;
         Ok(None)
     }
@@ -168,9 +164,8 @@ mod tests {
     fn what_comes_next_stands_in_the_details() {
         let details = scheduled(json!({ "seen": 1 }), 3);
         assert_eq!(details["seen"], 1);
-        assert_eq!(details["retry"]["attempts"], 3);
-        let next: Timestamp =
-            details["retry"]["next_at"].as_str().and_then(|at| at.parse().ok()).expect("a time");
-        assert!(next > now());
+        let retry = Retry::of(&details).unwrap();
+        assert_eq!(retry.attempts, 3);
+        assert!(retry.next_at.is_some_and(|next| next > now()));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 
-use crate::model::{ReleaseRecord, ReleaseStatus};
+use crate::model::{ReleaseEvent, ReleaseRecord, ReleaseStatus};
 
 /// Ids of releases: the time in UTC to the millisecond, so that they sort by age and people can read them.
 /// They are valid in file names, image tags and unit names.
@@ -52,6 +52,15 @@ impl fmt::Display for NoRollbackTarget {
     }
 }
 
+/// A release after an event. Where the event is illegal, its record must stay true: the release stays as it is, and
+/// the defect is said where it can be seen.
+pub fn after(release: &ReleaseRecord, event: ReleaseEvent) -> ReleaseRecord {
+    release.after(event).unwrap_or_else(|error| {
+        tracing::error!(service = release.service, release = release.id, %error);
+        release.clone()
+    })
+}
+
 /// The release that runs now.
 pub fn live(releases: &[ReleaseRecord]) -> Option<&ReleaseRecord> {
     releases.iter().find(|release| release.status == ReleaseStatus::Live)
@@ -83,7 +92,7 @@ pub fn rollback_target<'a>(
     match release.status {
         ReleaseStatus::Retired => Ok(release),
         ReleaseStatus::Live => Err(unfit("it is the one that runs")),
-        ReleaseStatus::Bad => Err(unfit("it failed when it was deployed")),
+        ReleaseStatus::Bad => Err(unfit("its deployment failed")),
         ReleaseStatus::Candidate => Err(unfit("it was never verified")),
         ReleaseStatus::Removing | ReleaseStatus::Removed => Err(unfit("it was removed from the target")),
     }
@@ -109,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_back() {
+    fn the_rollback_target_is_the_release_before() {
         use ReleaseStatus::{Bad, Candidate, Live, Removing, Retired};
         check(&[], None, Err(NoRollbackTarget::NothingRuns));
         check(&[("a", Live)], None, Err(NoRollbackTarget::NothingBefore { live: "a".into() }));
@@ -126,7 +135,7 @@ mod tests {
         check(&[("c", Retired), ("b", Live), ("a", Retired)], Some("c"), Ok("c"));
         for (status, because) in [
             (Live, "it is the one that runs"),
-            (Bad, "it failed when it was deployed"),
+            (Bad, "its deployment failed"),
             (Candidate, "it was never verified"),
             (Removing, "it was removed from the target"),
         ] {
@@ -136,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_is_not_the_way_back() {
+    fn what_a_rollback_left_is_not_its_target() {
         use ReleaseStatus::{Live, Retired};
         // a, b and c ran, then b again by a rollback, and now d does.
         let mut ran = releases(&[("d", Live), ("c", Retired), ("b", Retired), ("a", Retired)]);

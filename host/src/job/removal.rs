@@ -8,12 +8,13 @@
 use crate::model::Layout;
 use std::time::Duration;
 
-use super::lease::Hold;
-use super::retention::{self, Surplus};
-use super::runner::{Runner, Stop};
-use super::{looking, reconcile, records};
+use super::interrupt::Interrupt;
+use super::lease_guard::LeaseGuard;
+use super::retention::{self, Expired};
+use super::runner::Runner;
+use super::{looking, reconcile, records, release};
 use crate::journal::{JournalError, now};
-use crate::model::{Artifact, JobKind, Left, Phase, PlannedStep, ReleaseRecord, ReleaseStatus, Removed};
+use crate::model::{Artifact, JobKind, Left, Phase, PlannedStep, ReleaseEvent, ReleaseRecord, Removed};
 
 /// The job ends no later than this because of what it removes. The rest goes after the next deployment.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -21,32 +22,32 @@ const LIMIT: Duration = Duration::from_secs(120);
 impl Runner {
     /// # Errors
     /// When the journal cannot record.
-    pub(super) async fn remove_surplus(&mut self) -> Result<(), JournalError> {
+    pub(super) async fn remove_expired(&mut self) -> Result<(), JournalError> {
         if self.job.kind != JobKind::Deploy {
             return Ok(());
         }
         let on_target = self.host.journal.releases_on(&self.job.target).await?;
         let ran_before = self.job.previous.as_ref().map(|previous| previous.id.as_str());
-        let surplus = retention::surplus(&on_target, &self.job.service, ran_before, now(), self.plan.keep);
-        if surplus.is_empty() && self.seen.is_none() {
+        let expired = retention::expired(&on_target, &self.job.service, ran_before, now(), self.plan.keep);
+        if expired.is_empty() && self.seen.is_none() {
             return Ok(());
         }
-        let due: Vec<String> = surplus.iter().map(|surplus| surplus.release.id.clone()).collect();
+        let due: Vec<String> = expired.iter().map(|gone| gone.release.id.clone()).collect();
         if !due.is_empty() {
             // An earlier run of this job may have removed some; what it left is tried again.
             self.job.retention.get_or_insert_default().left.clear();
         }
-        let warning = match tokio::time::timeout(LIMIT, self.remove_all(surplus)).await {
+        let warning = match tokio::time::timeout(LIMIT, self.remove_all(expired)).await {
             Ok(Ok(())) => None,
-            Ok(Err(Stop::Journal(error))) => return Err(error),
-            Ok(Err(Stop::Failed { failure, .. })) => Some(failure.to_string()),
-            Ok(Err(Stop::TakenOver(holder))) => Some(format!("the service is now with {holder}")),
-            Ok(Err(Stop::Cancelled)) => Some("the job was cancelled".into()),
+            Ok(Err(Interrupt::Journal(error))) => return Err(error),
+            Ok(Err(Interrupt::Failed { failure, .. })) => Some(failure.to_string()),
+            Ok(Err(Interrupt::TakenOver(holder))) => Some(format!("the service is now with {holder}")),
+            Ok(Err(Interrupt::Cancelled)) => Some("the job was cancelled".into()),
             Err(_) => Some(format!("it took longer than {LIMIT:?}")),
         };
         if let Some(because) = warning {
             self.warn(&format!(
-                "some older releases were not removed: {because}; the next deployment tries again"
+                "could not remove some older releases: {because}; the next deployment tries again"
             ))
             .await?;
             for release in due {
@@ -59,12 +60,12 @@ impl Runner {
         self.record_retention().await
     }
 
-    async fn remove_all(&mut self, surplus: Vec<Surplus>) -> Result<(), Stop> {
-        let hold = self.hold().await?;
-        for Surplus { release, because, bytes } in surplus {
-            let left = self.remove(&hold, &release).await?;
+    async fn remove_all(&mut self, expired: Vec<Expired>) -> Result<(), Interrupt> {
+        let guard = self.guard().await?;
+        for Expired { release, because, bytes } in expired {
+            let left = self.remove(&guard, &release).await?;
             if let Some(holder) = self.taken_over_by() {
-                return Err(Stop::TakenOver(holder));
+                return Err(Interrupt::TakenOver(holder));
             }
             let retention = self.job.retention.get_or_insert_default();
             match left {
@@ -76,19 +77,19 @@ impl Runner {
                     self.say(&line).await?;
                 }
                 Some(because) => {
-                    let line = format!("release {} is not removed: {because}", release.id);
+                    let line = format!("could not remove release {}: {because}", release.id);
                     retention.left.push(Left { release: release.id, because });
                     self.warn(&line).await?;
                 }
             }
             self.record_retention().await?;
         }
-        self.remove_leftovers(&hold).await
+        self.remove_leftovers(&guard).await
     }
 
     /// What is left of releases that are gone: environments of a deployer that never came back, and records that
     /// nobody needs any more.
-    async fn remove_leftovers(&mut self, hold: &Hold) -> Result<(), Stop> {
+    async fn remove_leftovers(&mut self, guard: &LeaseGuard) -> Result<(), Interrupt> {
         let Some(seen) = self.seen.take() else { return Ok(()) };
         let kept = self.host.journal.releases(&self.job.service, &self.job.target).await?;
         let root = Layout::new(&self.host.root, &self.job.service, "").root;
@@ -99,7 +100,7 @@ impl Runner {
         }
         let environments = environments.into_iter().map(|name| format!("env/{name}"));
         for path in records.chain(environments) {
-            if let Err(error) = hold.ssh.remove(&format!("{root}/{path}")).await {
+            if let Err(error) = guard.ssh.remove(&format!("{root}/{path}")).await {
                 self.warn(&format!("could not remove {root}/{path}: {error}")).await?;
             }
         }
@@ -109,36 +110,40 @@ impl Runner {
     /// Removes a release's artifact, its files and its environment. Answers what is left, and why.
     ///
     /// That its removal begins is recorded first, so that nobody goes back to a part of a release.
-    async fn remove(&mut self, hold: &Hold, release: &ReleaseRecord) -> Result<Option<String>, Stop> {
-        let mut record = ReleaseRecord { status: ReleaseStatus::Removing, ..release.clone() };
+    async fn remove(
+        &mut self,
+        guard: &LeaseGuard,
+        release: &ReleaseRecord,
+    ) -> Result<Option<String>, Interrupt> {
+        let mut record = release::after(release, ReleaseEvent::RemovalBegan);
         self.host.journal.put_release(&record).await?;
-        if let Err(error) = records::publish(&hold.ssh, &self.host, &record).await {
+        if let Err(error) = records::publish(&guard.ssh, &self.host, &record).await {
             return Ok(Some(format!("could not record on the target that its removal begins: {error}")));
         }
         let unremoved = match release.artifact() {
             Some(artifact) => match self.discarding(release).await? {
                 Ok(planned) => match self.discard(release, &planned, artifact).await {
                     Ok(()) => None,
-                    Err(Stop::Failed { failure, .. }) => return Ok(Some(failure.to_string())),
-                    Err(stop) => return Err(stop),
+                    Err(Interrupt::Failed { failure, .. }) => return Ok(Some(failure.to_string())),
+                    Err(interrupt) => return Err(interrupt),
                 },
                 Err(because) => {
-                    Some(format!("its {} {} stays: {because}", artifact.kind, artifact.reference))
+                    Some(format!("its {} {} was not removed: {because}", artifact.kind, artifact.reference))
                 }
             },
             None => None,
         };
         let layout = release.layout(&self.host.root);
-        // Where a method keeps variables of several lines. Its own `discard` may not have had a turn.
+        // Where a method keeps variables of several lines. Its own `discard` may not have been called.
         let multiline = format!("{}.multiline", layout.environment);
         for path in [&layout.files, &layout.environment, &multiline] {
-            if let Err(error) = hold.ssh.remove(path).await {
+            if let Err(error) = guard.ssh.remove(path).await {
                 return Ok(Some(format!("could not remove {path}: {error}")));
             }
         }
         if unremoved.is_none() {
-            record.status = ReleaseStatus::Removed;
-            if let Err(error) = records::publish(&hold.ssh, &self.host, &record).await {
+            record = release::after(&record, ReleaseEvent::Removed);
+            if let Err(error) = records::publish(&guard.ssh, &self.host, &record).await {
                 return Ok(Some(format!("could not record on the target that it is removed: {error}")));
             }
             self.host.journal.put_release(&record).await?;
@@ -146,9 +151,8 @@ impl Runner {
         Ok(unremoved)
     }
 
-    /// The turn that the plugin which built a release has with its artifact, by the plan that it was built by;
-    /// or why it can have none.
-    async fn discarding(&self, release: &ReleaseRecord) -> Result<Result<PlannedStep, String>, Stop> {
+    /// The step that discards a release's artifact, by the plan that it was built by; or why there can be none.
+    async fn discarding(&self, release: &ReleaseRecord) -> Result<Result<PlannedStep, String>, Interrupt> {
         let plan = looking::plan_of(&self.host, release).await?;
         let Some(planned) = plan.and_then(|plan| plan.steps(Phase::Build).next().cloned()) else {
             return Ok(Err("the journal has no plan that this version can read; remove it by hand".into()));
@@ -168,8 +172,8 @@ impl Runner {
         release: &ReleaseRecord,
         planned: &PlannedStep,
         artifact: &Artifact,
-    ) -> Result<(), Stop> {
-        self.met.push(release.clone());
+    ) -> Result<(), Interrupt> {
+        self.touched_releases.push(release.clone());
         let mut deployment = self.deployment(planned);
         deployment.method = release.method.clone();
         deployment.release = release.id.clone();

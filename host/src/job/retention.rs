@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use super::release;
 use crate::model::{Keep, ReleaseRecord, ReleaseStatus};
 
-/// A release that goes.
+/// A release that is removed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Surplus {
+pub struct Expired {
     pub release: ReleaseRecord,
     pub because: Because,
     /// What its removal frees, by what was recorded when it was made.
@@ -37,13 +37,13 @@ pub enum Because {
 /// The storage is the target's, so the releases of all services count against it. Those of this service alone
 /// go, because the job that removes them has the lease of this service alone; the others' turn comes after a
 /// deployment of theirs. What several releases share counts once.
-pub fn surplus(
+pub fn expired(
     on_target: &[ReleaseRecord],
     service: &str,
     ran_before: Option<&str>,
     now: Timestamp,
     keep: Keep,
-) -> Vec<Surplus> {
+) -> Vec<Expired> {
     let mut own: Vec<ReleaseRecord> =
         on_target.iter().filter(|release| release.service == service).cloned().collect();
     own.sort_by(|a, b| a.id.cmp(&b.id));
@@ -52,7 +52,7 @@ pub fn surplus(
     let stays = [Some(live.id.as_str()), rollback_target, ran_before];
     let mut kept: Vec<&ReleaseRecord> = on_target.iter().collect();
     let mut stored = stored(&kept);
-    let mut surplus = Vec::new();
+    let mut expired = Vec::new();
     for release in own.iter().filter(|release| !stays.contains(&Some(&release.id))) {
         let because = if release.status == ReleaseStatus::Removing {
             Because::Begun
@@ -66,9 +66,9 @@ pub fn surplus(
         kept.retain(|other| !same(other, release));
         let bytes = own_bytes(release, &kept);
         stored = stored.saturating_sub(bytes);
-        surplus.push(Surplus { release: release.clone(), because, bytes });
+        expired.push(Expired { release: release.clone(), because, bytes });
     }
-    surplus
+    expired
 }
 
 fn stored(releases: &[&ReleaseRecord]) -> u64 {
@@ -107,9 +107,9 @@ fn same(one: &ReleaseRecord, other: &ReleaseRecord) -> bool {
 impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Because::Begun => f.write_str("an earlier removal did not come to its end"),
+            Because::Begun => f.write_str("an earlier removal was interrupted"),
             Because::OlderThan { days: 0 } => {
-                f.write_str("only what runs and the release before it are kept")
+                f.write_str("only the running release and the one before it are kept")
             }
             Because::OlderThan { days } => write!(f, "older than {days} days"),
             Because::MoreThan { bytes } => {
@@ -154,9 +154,9 @@ mod tests {
 
     fn check(releases: &[ReleaseRecord], days: u32, storage_bytes: u64, expect: &[(&str, Because, u64)]) {
         let keep = Keep { days, storage_bytes };
-        let found: Vec<_> = surplus(releases, "shop", None, NOW.parse().unwrap(), keep)
+        let found: Vec<_> = expired(releases, "shop", None, NOW.parse().unwrap(), keep)
             .into_iter()
-            .map(|surplus| (surplus.release.id, surplus.because, surplus.bytes))
+            .map(|gone| (gone.release.id, gone.because, gone.bytes))
             .collect();
         let found: Vec<_> =
             found.iter().map(|(id, because, bytes)| (id.as_str(), *because, *bytes)).collect();
@@ -179,7 +179,7 @@ mod tests {
             &[("a", old, 10)],
         );
         check(&[image("c", 0, Live, 9), image("b", 8, Retired, 9), image("a", 7, Retired, 9)], 7, many, &[]);
-        // What failed is kept aside to be looked at until it is old, and is nobody's way back.
+        // What failed is kept aside to be looked at until it is old, and is nobody's rollback target.
         check(
             &[
                 image("e", 0, Live, 9),
@@ -222,8 +222,8 @@ mod tests {
             image("a", 9, Retired, 9),
         ];
         let keep = Keep { days: 0, storage_bytes: 0 };
-        let gone = surplus(&releases, "shop", Some("a"), NOW.parse().unwrap(), keep);
-        assert_eq!(gone.iter().map(|surplus| surplus.release.id.as_str()).collect::<Vec<_>>(), ["b"]);
+        let gone = expired(&releases, "shop", Some("a"), NOW.parse().unwrap(), keep);
+        assert_eq!(gone.iter().map(|gone| gone.release.id.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -1,25 +1,21 @@
-//! Takes one job through its phases. Intent before effect: what begins is in the journal before it begins,
-//! and what the journal already has as done is not done again. So a first run and one that goes on after a
-//! crash are the same code.
+//! One job while it runs: what there is of it in memory, and how its state and its phases are recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-use tokio::time::Instant;
+use serde_json::Value;
 
-use super::ending::end_unstarted;
-use super::host::Host;
-use super::interruption::Interrupted;
-use super::lease::{self, Hold};
+use super::host::{Host, who};
+use super::interrupt::{Interrupt, fail};
+use super::lease_guard::LeaseGuard;
 use super::live::LiveJob;
 use super::reconcile::OnTarget;
 use super::{outage, release};
 use crate::capability::{EnvironmentSource, FolderError, ServiceFolder, Started};
 use crate::journal::{JournalError, now};
 use crate::model::{
-    self, Failure, Fault, JobEvent, JobKind, JobRecord, JobState, Origin, Phase, PhaseStatus, PhaseUpdate,
-    Plan, ReleaseRecord, ReleaseStatus, StepRecord,
+    Failure, Fault, JobEvent, JobKind, JobRecord, Origin, Phase, PhaseStatus, PhaseUpdate, Plan,
+    ReleaseRecord, ReleaseStatus, StepRecord,
 };
 use crate::plugin::Snapshot;
 use crate::secret::{Redactor, Secret};
@@ -35,9 +31,9 @@ pub(super) struct Runner {
     pub done: Vec<StepRecord>,
     /// Whether there was an earlier run.
     pub resumed: bool,
-    /// The turns that plugins had in this job, by their key and their number in the journal.
-    pub turns: Vec<(String, i64)>,
-    pub hold: Option<Arc<Hold>>,
+    /// The calls of plugins that this job made, by their key and their number in the journal.
+    pub calls: Vec<(String, i64)>,
+    pub guard: Option<Arc<LeaseGuard>>,
     /// From Start on, where something ran before.
     pub watch: Option<outage::Watch>,
     pub environment: EnvironmentSource,
@@ -46,9 +42,9 @@ pub(super) struct Runner {
     /// The releases whose environments were read from the target for it.
     pub revealed: BTreeSet<String>,
     /// Releases of earlier jobs that this one has to do with, beside the one that ran before.
-    pub met: Vec<ReleaseRecord>,
-    /// What another deployer left half done is being settled: like bringing back what ran before, it is not cut off.
-    pub settling: bool,
+    pub touched_releases: Vec<ReleaseRecord>,
+    /// What another deployer left half done is being undone: like bringing back what ran before, it is not interrupted.
+    pub undoing: bool,
     pub release: ReleaseRecord,
     /// The service's folder, as it was when the job was accepted; or why it is not.
     pub folder: Result<ServiceFolder, FolderError>,
@@ -58,48 +54,12 @@ pub(super) struct Runner {
     pub started: Option<Started>,
 }
 
-/// Why a step or a phase did not come to its end.
-pub(super) enum Stop {
-    Failed {
-        failure: Box<Failure>,
-        details: Value,
-    },
-    Cancelled,
-    /// Another deployer has the service now, so nothing more must happen.
-    TakenOver(String),
-    /// What happens cannot be recorded, so nothing more must happen.
-    Journal(JournalError),
-}
-
-impl From<JournalError> for Stop {
-    fn from(error: JournalError) -> Self {
-        Stop::Journal(error)
-    }
-}
-
-/// Runs a job to its end, from its beginning or from where it was cut off.
-///
-/// # Errors
-/// When the journal cannot record.
-pub(super) async fn run(host: Arc<Host>, live: Arc<LiveJob>, job: JobRecord) -> Result<(), Interrupted> {
-    match Runner::prepare(host.clone(), live, job.clone()).await {
-        Ok(mut runner) => {
-            // Boxed, as the larger parts of it are: their types together are more than the compiler looks into.
-            let driven = Box::pin(runner.drive()).await;
-            driven.map_err(|error| Interrupted::under(runner.hold.take(), error))
-        }
-        Err(Stop::Journal(error)) => Err(error.into()),
-        Err(Stop::Failed { failure, .. }) => Ok(end_unstarted(&host, job, *failure).await?),
-        Err(Stop::Cancelled | Stop::TakenOver(_)) => Ok(()),
-    }
-}
-
 impl Runner {
     pub(super) async fn prepare(
         host: Arc<Host>,
         live: Arc<LiveJob>,
         mut job: JobRecord,
-    ) -> Result<Self, Stop> {
+    ) -> Result<Self, Interrupt> {
         let plan = job.plan.read().cloned().map_err(|why| {
             let seen = format!("it was written by another version: {why}");
             fail(Fault::Host, "read the job's plan", &seen, "deploy again")
@@ -148,7 +108,7 @@ impl Runner {
                 promoted_at: None,
                 promoted_by: None,
                 origin: Some(Origin {
-                    deployer: lease::who(),
+                    deployer: who(),
                     service_path: job.request.service_path.clone(),
                     droplet_id: job.request.droplet_id,
                     auto_register: job.request.auto_register,
@@ -172,7 +132,7 @@ impl Runner {
             job.request.service_folder.as_ref(),
             job.request.folder_mark.as_deref(),
         );
-        let turns = done.iter().map(|step| (step.step.clone(), step.id)).collect();
+        let calls = done.iter().map(|step| (step.step.clone(), step.id)).collect();
         Ok(Runner {
             host,
             live,
@@ -181,14 +141,14 @@ impl Runner {
             plugins,
             done,
             resumed,
-            turns,
-            hold: None,
+            calls,
+            guard: None,
             watch: None,
             environment,
             redactor,
             revealed: BTreeSet::new(),
-            met: Vec::new(),
-            settling: false,
+            touched_releases: Vec::new(),
+            undoing: false,
             release,
             folder,
             seen: None,
@@ -196,61 +156,7 @@ impl Runner {
         })
     }
 
-    async fn drive(&mut self) -> Result<(), JournalError> {
-        if self.job.started_at.is_none() {
-            self.job.started_at = Some(now());
-        }
-        if let Some(why) = self.live.take_interruption() {
-            let line = format!("the job was cut off, and goes on from what is recorded: {why}");
-            // Said again should this be cut off, too.
-            self.say(&line).await.inspect_err(|_| self.live.interrupted(why))?;
-        } else if self.resumed {
-            self.say("the deployer was stopped in the middle of this job, and goes on with it").await?;
-        }
-        if let JobState::Unwinding(phase) = self.job.state {
-            return Box::pin(self.unwind(phase)).await;
-        }
-        if self.makes() {
-            self.host.journal.put_release(&self.release).await?;
-        } else if self.job.state == JobState::Pending
-            && let Err(stop) = self.ready_to_go_back().await
-        {
-            return self.end_before_it_began(stop).await;
-        }
-        let deadline = Instant::now() + self.plan.job_timeout;
-        for phase in Phase::ALL {
-            let status = self.job.phase(phase).map_or(PhaseStatus::Pending, |record| record.status);
-            if matches!(status, PhaseStatus::Success | PhaseStatus::Skipped) {
-                continue;
-            }
-            self.enter(phase).await?;
-            let outcome = match self.registered_by_others(phase).await {
-                Ok(Some(details)) => {
-                    self.phase_ended(phase, PhaseStatus::Skipped, details, None).await?;
-                    continue;
-                }
-                Ok(None) => self.limited(phase, deadline).await,
-                Err(stop) => Err(stop),
-            };
-            match outcome {
-                Ok(details) => self.phase_ended(phase, PhaseStatus::Success, details, None).await?,
-                Err(Stop::Journal(error)) => return Err(error),
-                Err(stop) => {
-                    if self.stopped(phase, stop).await? {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        // A job whose Register is skipped is complete all the same; the state machine asks for the phase.
-        self.advance(JobEvent::Entered(Phase::Register)).await?;
-        self.remove_surplus().await?;
-        self.give_up_lease().await;
-        self.job.completed_at = Some(now());
-        self.advance(JobEvent::Completed).await
-    }
-
-    async fn enter(&mut self, phase: Phase) -> Result<(), JournalError> {
+    pub(super) async fn enter(&mut self, phase: Phase) -> Result<(), JournalError> {
         self.advance(JobEvent::Entered(phase)).await?;
         let mut update = PhaseUpdate::new(phase, PhaseStatus::Running);
         let known = self.job.phase(phase).and_then(|record| record.started_at);
@@ -259,56 +165,13 @@ impl Runner {
         self.set_phase(update).await
     }
 
-    /// Runs a phase within its own limit of time and the job's.
-    pub(super) async fn limited(&mut self, phase: Phase, deadline: Instant) -> Result<Value, Stop> {
-        self.needs_folder(phase)?;
-        // Before the clock begins: a lease of another deployer may have to end, and what that one left half done be
-        // settled. Nothing after Verify changes the target.
-        if phase != Phase::Register {
-            Box::pin(self.hold()).await?;
-        }
-        let own = Instant::now() + self.plan.phase_timeout(phase);
-        // Past the point of no return, only the phase's own limit counts: a slow registry is no reason to
-        // call a healthy deployment failed.
-        let until = if phase == Phase::Register { own } else { own.min(deadline) };
-        let whose = if until == deadline {
-            ("job", self.plan.job_timeout)
-        } else {
-            ("phase", self.plan.phase_timeout(phase))
-        };
-        let work = async {
-            match phase {
-                Phase::Validation => self.validation().await,
-                Phase::Transfer => self.transfer().await,
-                Phase::Build => self.build().await,
-                Phase::StartService => self.start().await,
-                Phase::VerifyHealth => self.probe().await,
-                Phase::Register => self.register().await,
-            }
-        };
-        let Ok(end) = tokio::time::timeout_at(until, Box::pin(work)).await else {
-            return Err(fail(
-                Fault::Target,
-                &format!("finish {phase} in time"),
-                &format!("the {}'s limit of {:?} is over", whose.0, whose.1),
-                "see the log for what took so long, or raise the limit under [timeouts] in the pipeline",
-            ));
-        };
-        match phase {
-            // Nothing takes a verified release down, a limit of time as little as anything else.
-            Phase::VerifyHealth => Box::pin(self.make_live(end?)).await,
-            Phase::Validation | Phase::Transfer | Phase::Build | Phase::StartService | Phase::Register => end,
-        }
-    }
-
     pub(super) async fn advance(&mut self, event: JobEvent) -> Result<(), JournalError> {
         if let Some(error) = self.job.error.take() {
             self.job.error = Some(self.redacted_failure(error).await);
         }
-        match model::next(&self.job.state, &event) {
-            Ok(state) => self.job.state = state,
-            // The record must stay true, so the state stays; the defect is said where it can be seen.
-            Err(error) => tracing::error!(job = %self.job.id, %error),
+        // The record must stay true, so the state stays; the defect is said where it can be seen.
+        if let Err(error) = self.job.apply(&event) {
+            tracing::error!(job = %self.job.id, %error);
         }
         self.host.journal.set_state(&self.job).await
     }
@@ -341,10 +204,4 @@ impl Runner {
         }
         Ok(())
     }
-}
-
-pub(super) fn fail(fault: Fault, attempted: &str, seen: &str, next: &str) -> Stop {
-    let failure =
-        Failure { fault, plugin: None, attempted: attempted.into(), seen: seen.into(), next: next.into() };
-    Stop::Failed { failure: Box::new(failure), details: json!({}) }
 }

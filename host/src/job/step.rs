@@ -1,4 +1,4 @@
-//! One plugin's turn: what the journal already has is taken from there; otherwise the intent is recorded, the
+//! One step: what the journal already has is taken from there; otherwise the intent is recorded, the
 //! plugin called, and the outcome recorded.
 
 use crate::contract;
@@ -10,22 +10,23 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::conversions;
-use super::lease::Hold;
+use super::conversions::{self, granted};
+use super::decision;
+use super::interrupt::{Interrupt, fail};
 use super::recorder::JournalRecorder;
 use super::redaction::Answer;
-use super::runner::{Runner, Stop, fail};
-use crate::capability::{Boundary, EnvironmentSource, Grants, Limits, Recorder, StepContext};
+use super::runner::Runner;
+use crate::capability::{Boundary, EnvironmentSource, Limits, Recorder, StepContext};
 use crate::contract::Deployment;
 use crate::journal::JournalError;
-use crate::model::{Failure, Fault, JobState, Phase, PlannedStep, StepRecord, StepStart};
+use crate::model::{Failure, Fault, JobState, Phase, PlannedStep, StepStart};
 use crate::plugin::{Plugin, StepError};
 
-/// What a plugin's turn came to.
-enum Turn<T> {
-    Settled(T),
+/// What a call of a plugin came to.
+enum Called<T> {
+    Conclusive(T),
     /// An answer whose end is not recorded yet.
-    Open {
+    Inconclusive {
         step: i64,
         value: T,
     },
@@ -36,7 +37,7 @@ impl Runner {
         self.plan.steps(phase).cloned().collect()
     }
 
-    pub(in crate::job) fn one(&self, phase: Phase) -> Result<PlannedStep, Stop> {
+    pub(in crate::job) fn one(&self, phase: Phase) -> Result<PlannedStep, Interrupt> {
         self.plan.steps(phase).next().cloned().ok_or_else(|| {
             fail(Fault::Host, &format!("find the step of {phase}"), "the job's plan has none", "deploy again")
         })
@@ -46,7 +47,11 @@ impl Runner {
         conversions::deployment(&self.host.root, &self.job, &planned.settings)
     }
 
-    pub(in crate::job) fn made<T: Clone>(&self, kept: Option<&Stored<T>>, what: &str) -> Result<T, Stop> {
+    pub(in crate::job) fn made<T: Clone>(
+        &self,
+        kept: Option<&Stored<T>>,
+        what: &str,
+    ) -> Result<T, Interrupt> {
         let missing = |seen: &str| {
             let attempted = format!("find the {what} of release {}", self.release.id);
             fail(Fault::Host, &attempted, seen, "deploy again")
@@ -58,48 +63,47 @@ impl Runner {
         }
     }
 
-    /// One plugin's turn. What the journal has as done is taken from there.
+    /// One plugin's step. What the journal has as done is taken from there.
     pub(in crate::job) async fn step<T, F>(
         &mut self,
         key: &str,
         planned: &PlannedStep,
         function: &str,
         call: impl Fn(Invocation) -> F,
-    ) -> Result<T, Stop>
+    ) -> Result<T, Interrupt>
     where
         T: Answer + Serialize + DeserializeOwned + Send + 'static,
         F: Future<Output = Result<T, StepError>> + Send,
     {
-        self.settled_step(key, planned, function, |_| true, call).await
+        self.conclusive_step(key, planned, function, |_| true, call).await
     }
 
-    /// As `step`. An answer that does not settle the matter, because the plugin could not see the target, is
+    /// As `step`. An answer that is not conclusive, because the plugin could not see the target, is
     /// worth as little as an error when the connection was lost meanwhile.
-    pub(in crate::job) async fn settled_step<T, F>(
+    pub(in crate::job) async fn conclusive_step<T, F>(
         &mut self,
         key: &str,
         planned: &PlannedStep,
         function: &str,
-        settles: impl Fn(&T) -> bool,
+        is_conclusive: impl Fn(&T) -> bool,
         call: impl Fn(Invocation) -> F,
-    ) -> Result<T, Stop>
+    ) -> Result<T, Interrupt>
     where
         T: Answer + Serialize + DeserializeOwned + Send + 'static,
         F: Future<Output = Result<T, StepError>> + Send,
     {
-        let earlier = |step: &&StepRecord| step.step == key && step.function == function;
-        if let Some(result) = self.done.iter().filter(earlier).find_map(|step| step.result.as_ref())
+        if let Some(result) = decision::recorded_answer(&self.done, key, function)
             && let Ok(result) = T::deserialize(result)
         {
             return Ok(result);
         }
-        let mut patience = self.patience();
+        let mut budget = self.retry_budget();
         loop {
             let before = self.host.ssh.connection_mark().await;
-            let outcome = self.turn(key, planned, function, &settles, &call).await;
+            let outcome = self.call_once(key, planned, function, &is_conclusive, &call).await;
             let failure = match outcome {
-                Ok(Turn::Settled(value)) => return Ok(value),
-                Ok(Turn::Open { step, value }) => {
+                Ok(Called::Conclusive(value)) => return Ok(value),
+                Ok(Called::Inconclusive { step, value }) => {
                     if !before.lost_by(self.host.ssh.connection_mark().await) {
                         self.host.journal.step_ended(step, Ok(&json!(value))).await?;
                         return Ok(value);
@@ -108,37 +112,37 @@ impl Runner {
                     self.host.journal.step_ended(step, Err(&lost)).await?;
                     Box::new(lost)
                 }
-                Err(Stop::Failed { failure, details }) => {
+                Err(Interrupt::Failed { failure, details }) => {
                     if !before.lost_by(self.host.ssh.connection_mark().await) {
-                        return Err(Stop::Failed { failure, details });
+                        return Err(Interrupt::Failed { failure, details });
                     }
                     failure
                 }
-                Err(stop) => return Err(stop),
+                Err(interrupt) => return Err(interrupt),
             };
-            if !self.wait_for_target(&mut patience, &failure.seen).await? {
-                return Err(Stop::Failed { failure, details: json!({}) });
+            if !self.wait_for_target(&mut budget, &failure.seen).await? {
+                return Err(Interrupt::Failed { failure, details: json!({}) });
             }
         }
     }
 
     /// One call of the plugin: the intent is recorded, the call made, the outcome recorded.
-    async fn turn<T, F>(
+    async fn call_once<T, F>(
         &mut self,
         key: &str,
         planned: &PlannedStep,
         function: &str,
-        settles: &impl Fn(&T) -> bool,
+        is_conclusive: &impl Fn(&T) -> bool,
         call: &impl Fn(Invocation) -> F,
-    ) -> Result<Turn<T>, Stop>
+    ) -> Result<Called<T>, Interrupt>
     where
         T: Answer + Serialize + DeserializeOwned + Send + 'static,
         F: Future<Output = Result<T, StepError>> + Send,
     {
         if self.live.cancel.is_cancelled() && !self.unwinding() {
-            return Err(Stop::Cancelled);
+            return Err(Interrupt::Cancelled);
         }
-        self.settle_leftovers(key).await?;
+        self.end_leftovers(key).await?;
         self.know_environments().await?;
         let Some(plugin) = self.plugin(&planned.plugin).await else {
             return Err(fail(
@@ -156,7 +160,7 @@ impl Runner {
             digest: plugin.digest.clone(),
         };
         let id = self.host.journal.step_started(&start).await?;
-        self.turns.push((key.to_owned(), id));
+        self.calls.push((key.to_owned(), id));
         let recorder = Arc::new(JournalRecorder::new(
             self.host.journal.clone(),
             self.live.clone(),
@@ -172,12 +176,12 @@ impl Runner {
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(value) if settles(&value) => {
+            Ok(value) if is_conclusive(&value) => {
                 self.host.journal.step_ended(id, Ok(&json!(value))).await?;
-                Ok(Turn::Settled(value))
+                Ok(Called::Conclusive(value))
             }
-            Ok(value) => Ok(Turn::Open { step: id, value }),
-            Err(error) => Err(self.stopped_turn(id, planned, error).await?),
+            Ok(value) => Ok(Called::Inconclusive { step: id, value }),
+            Err(error) => Err(self.ended_in_error(id, planned, error).await?),
         }
     }
 
@@ -201,7 +205,7 @@ impl Runner {
             limits: Limits { memory_bytes: u64::from(planned.memory_mib) << 20, timeout: planned.timeout },
             redactor: self.redactor.clone(),
             service_dir: self.folder.as_ref().ok().cloned(),
-            ssh: self.hold.as_ref().map_or(&self.host.ssh, |hold| &hold.ssh).clone(),
+            ssh: self.guard.as_ref().map_or(&self.host.ssh, |guard| &guard.ssh).clone(),
             http: self.host.http.clone(),
             registry: self.host.registry.clone(),
             target_host: self.host.ssh.target().host().to_owned(),
@@ -209,22 +213,22 @@ impl Runner {
             environment: if unwinding { EnvironmentSource::OnTarget } else { self.environment.clone() },
             only_reads: false,
             recorder,
-            cancel: match &self.hold {
+            cancel: match &self.guard {
                 // What ran before is brought back, cancelled or not.
-                Some(hold) if unwinding => hold.lost.clone(),
-                Some(hold) => hold.halt.clone(),
+                Some(guard) if unwinding => guard.lost.clone(),
+                Some(guard) => guard.abort.clone(),
                 None if unwinding => Default::default(),
                 None => self.live.cancel.clone(),
             },
         }
     }
 
-    async fn stopped_turn(
+    async fn ended_in_error(
         &self,
         id: i64,
         planned: &PlannedStep,
         error: StepError,
-    ) -> Result<Stop, JournalError> {
+    ) -> Result<Interrupt, JournalError> {
         if error.is_unrecorded() {
             return Err(JournalError::Unrecorded(error.to_string()));
         }
@@ -232,15 +236,15 @@ impl Runner {
         let failure = self.redacted_failure(contract::failure(&planned.plugin, error.into_error())).await;
         self.host.journal.step_ended(id, Err(&failure)).await?;
         Ok(match self.taken_over_by() {
-            Some(holder) => Stop::TakenOver(holder),
-            None if cancelled => Stop::Cancelled,
-            None => Stop::Failed { failure: Box::new(failure), details: json!({}) },
+            Some(holder) => Interrupt::TakenOver(holder),
+            None if cancelled => Interrupt::Cancelled,
+            None => Interrupt::Failed { failure: Box::new(failure), details: json!({}) },
         })
     }
 
     /// What is sent and built is the folder that the job was accepted for. What comes after works with what is on
     /// the target, and goes on without.
-    pub(in crate::job) fn needs_folder(&self, phase: Phase) -> Result<(), Stop> {
+    pub(in crate::job) fn needs_folder(&self, phase: Phase) -> Result<(), Interrupt> {
         match (phase, &self.folder) {
             (Phase::Validation | Phase::Transfer | Phase::Build, Err(error)) => Err(fail(
                 Fault::Request,
@@ -255,15 +259,7 @@ impl Runner {
 
     /// Whether what ran before is being brought back, cancelled or not.
     pub(in crate::job) fn unwinding(&self) -> bool {
-        self.settling || matches!(self.job.state, JobState::Unwinding(_))
-    }
-
-    /// `current` points at the live release, and changes in one step.
-    pub(in crate::job) async fn switch_current(&self, hold: &Hold) -> Result<(), String> {
-        let layout = self.job.layout(&self.host.root);
-        point(hold, &layout.root, &format!("releases/{}", self.job.release))
-            .await
-            .map_err(|error| format!("could not switch {}/current: {error}", layout.root))
+        self.undoing || matches!(self.job.state, JobState::Unwinding(_))
     }
 
     /// What a step may change on the target: what belongs to this job's release, or to the one before it.
@@ -276,22 +272,12 @@ impl Runner {
     }
 }
 
-/// What a plan grants to a step's plugin.
-pub(super) fn granted(planned: &PlannedStep) -> Grants {
-    planned.grants.iter().copied().collect::<Grants>().with_paths(planned.paths.iter().cloned())
-}
-
-/// Makes `{root}/current` lead to a release, in one step.
-pub(super) async fn point(hold: &Hold, root: &str, to: &str) -> Result<(), String> {
-    hold.ssh.write_link(&format!("{root}/current"), to).await.map_err(|error| error.to_string())
-}
-
 fn lost_during(planned: &PlannedStep, function: &str) -> Failure {
     Failure {
         fault: Fault::Target,
         plugin: Some(planned.plugin.clone()),
         attempted: format!("call `{function}`"),
-        seen: "the connection to the target was lost meanwhile".into(),
-        next: "it is called again when the target answers".into(),
+        seen: "the connection to the target was lost during this call".into(),
+        next: "it is called again when the target is reachable".into(),
     }
 }

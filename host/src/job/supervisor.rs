@@ -15,13 +15,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::host::Host;
-use super::interruption::{pause, pauses};
 use super::live::{Fate, LiveJob, lock};
-use super::{admission, cancelling, registering, submission};
+use super::retry::JournalPauses;
+use super::{admission, live, registering, submission};
 use crate::capability::Level;
 use crate::job::{Environment, Refusal};
 use crate::journal::{JournalError, now};
-use crate::model::{Aftermath, Failure, Fault, JobRecord, JobState, NewJob, Phase, Submitted};
+use crate::model::{Aftermath, Failure, Fault, JobEvent, JobRecord, NewJob, Phase, Submitted};
 
 /// How often the journal is asked for jobs that nobody works on.
 const LOOKED_FOR_EVERY: Duration = Duration::from_secs(10);
@@ -135,7 +135,7 @@ impl Supervisor {
             };
             let steps = self.host.journal.steps(&job.id).await?;
             tracing::info!(job = %job.id, service = %job.service, state = ?job.state, "taking up a job");
-            let fate = cancelling::fate(&job, &steps);
+            let fate = live::fate(&job, &steps);
             self.enqueue(job, fate);
         }
         Ok(())
@@ -145,7 +145,7 @@ impl Supervisor {
         loop {
             sleep(LOOKED_FOR_EVERY).await;
             if let Err(error) = self.take_up().await {
-                tracing::warn!(%error, "cannot tell whether there are jobs that nobody works on");
+                tracing::warn!(%error, "could not look for jobs without a worker");
             }
         }
     }
@@ -196,7 +196,7 @@ impl Supervisor {
         queue: &mut mpsc::UnboundedReceiver<JobRecord>,
         at_once: bool,
     ) -> Option<JobRecord> {
-        let mut pauses = pauses();
+        let mut pauses = JournalPauses::new();
         let mut not_before = Instant::now();
         let mut at_once = at_once;
         loop {
@@ -204,8 +204,8 @@ impl Supervisor {
                 Ok(None) => return queue.recv().await,
                 Ok(Some(due)) => Some(due),
                 Err(error) => {
-                    tracing::warn!(service, %error, "cannot tell what is to be registered, and asks again");
-                    not_before = Instant::now() + pause(&mut pauses);
+                    tracing::warn!(service, %error, "could not find out what to register; retrying");
+                    not_before = Instant::now() + pauses.pause();
                     None
                 }
             };
@@ -229,15 +229,15 @@ impl Supervisor {
                 job = queue.recv() => {
                     interrupt.cancel();
                     if let Err(error) = attempt.await {
-                        tracing::warn!(service, %error, "the end of an attempt to register is not recorded");
+                        tracing::warn!(service, %error, "could not record the end of an attempt to register");
                     }
                     return job;
                 }
                 recorded = &mut attempt => recorded,
             };
             if let Err(error) = recorded {
-                tracing::warn!(service, %error, "an attempt to register is not recorded, and is made again");
-                not_before = Instant::now() + pause(&mut pauses);
+                tracing::warn!(service, %error, "could not record an attempt to register; retrying");
+                not_before = Instant::now() + pauses.pause();
             }
         }
     }
@@ -247,7 +247,10 @@ impl Supervisor {
         mut job: JobRecord,
         cancelled_by: &str,
     ) -> Result<(), JournalError> {
-        job.state = JobState::Cancelled(Aftermath::Untouched);
+        if let Err(error) = job.apply(&JobEvent::Cancelled(Aftermath::Untouched)) {
+            tracing::error!(job = %job.id, %error);
+            return Ok(());
+        }
         job.completed_at = Some(now());
         job.error = Some(Failure {
             fault: Fault::Request,

@@ -1,31 +1,29 @@
 //! What a job does on the target beside its phases, so that every deployer sees the same there: it takes in what
-//! others deployed, settles what a dead one left half done, says what it is about to start, and records what runs.
+//! others deployed, undoes what a dead one left half done, says what it is about to start, and records what runs.
 
 use crate::model::Layout;
-use serde_json::{Value, json};
 
-use super::ending::taken_over;
-use super::lease::{Hold, who};
+use super::host::who;
+use super::interrupt::{Interrupt, fail};
+use super::lease_guard::LeaseGuard;
 use super::reconcile::Changes;
 use super::records::{self, Intent};
-use super::runner::{Runner, Stop, fail};
+use super::runner::Runner;
 use super::{conversions, release};
 use crate::journal::{JournalError, now};
-use crate::model::{
-    Aftermath, Fault, JobEvent, JobKind, Phase, PhaseStatus, PlannedStep, ReleaseRecord, ReleaseStatus,
-};
+use crate::model::{Fault, JobKind, Phase, PhaseStatus, PlannedStep, ReleaseEvent, ReleaseRecord};
 use crate::ssh::SshError;
 
 impl Runner {
     /// Brings the journal in line with the target. What runs there is what a failure has to bring back, whoever
     /// put it there.
-    pub(super) async fn see_what_runs(&mut self, hold: &Hold) -> Result<Changes, Stop> {
+    pub(super) async fn see_what_runs(&mut self, guard: &LeaseGuard) -> Result<Changes, Interrupt> {
         let seen =
-            self.insisting("see what runs there", || records::look(&self.host, &self.job.service)).await?;
+            self.insist("see what runs there", || records::look(&self.host, &self.job.service)).await?;
         for name in &seen.unreadable {
-            self.warn(&format!("the target's record {name} cannot be read, and is left alone")).await?;
+            self.warn(&format!("could not read the target's record {name}; it is left as it is")).await?;
         }
-        let right = records::right(&self.host, hold.lease.last()).await?;
+        let right = records::right(&self.host, guard.lease.last()).await?;
         let service = self.job.service.clone();
         let changes = records::apply(&self.host, &service, &seen, right, Some(&self.job.id)).await?;
         for said in &changes.said {
@@ -43,11 +41,11 @@ impl Runner {
                 Fault::Host,
                 "begin",
                 &format!(
-                    "this job was run before, and its release {} is on the target: this deployer's journal is \
-                     older than that",
+                    "this job ran before, and its release {} is on the target: this deployer's journal is older \
+                     than that",
                     self.job.release
                 ),
-                "see GET /releases/{service} for what runs, and deploy again if another version is wanted",
+                "see GET /releases/{service} for what runs, and deploy again if you want another version",
             ));
         }
         self.seen = Some(seen.there);
@@ -55,18 +53,20 @@ impl Runner {
     }
 
     /// Corrects the target's records. That one cannot be written now is no reason to do nothing.
-    pub(super) async fn correct_target(&self, hold: &Hold, changes: Changes) -> Result<(), Stop> {
+    pub(super) async fn correct_target(&self, guard: &LeaseGuard, changes: Changes) -> Result<(), Interrupt> {
         for release in &changes.target {
-            if let Err(error) = records::publish(&hold.ssh, &self.host, release).await {
+            if let Err(error) = records::publish(&guard.ssh, &self.host, release).await {
                 self.warn(&format!("could not correct release {}'s record: {error}", release.id)).await?;
             }
         }
         if let Some(live) = changes.current {
-            self.say(&format!("`current` on the target did not lead to release {live}, which is live"))
-                .await?;
+            self.say(&format!(
+                "`current` on the target did not point to release {live}, which is live; correcting it"
+            ))
+            .await?;
             let root = Layout::new(&self.host.root, &self.job.service, &live).root;
-            if let Err(error) = super::step::point(hold, &root, &format!("releases/{live}")).await {
-                self.warn(&format!("{root}/current could not be set: {error}")).await?;
+            if let Err(error) = guard.point_current(&root, &live).await {
+                self.warn(&format!("could not set {root}/current: {error}")).await?;
             }
         }
         Ok(())
@@ -74,13 +74,13 @@ impl Runner {
 
     /// A deployer that died between Start and the end of Verify left a release that was never verified in the
     /// place of the one that was. Whoever has the lease next takes the one away and brings the other back.
-    pub(super) async fn settle_what_others_left(&mut self, hold: &Hold) -> Result<(), Stop> {
+    pub(super) async fn undo_what_others_left(&mut self, guard: &LeaseGuard) -> Result<(), Interrupt> {
         if self.unwinding() || self.done.iter().any(|step| step.step == "start/0") {
             return Ok(());
         }
         let service = self.job.service.clone();
         let intent =
-            self.insisting("see what was started there", || records::intent(&self.host, &service)).await?;
+            self.insist("see what was started there", || records::intent(&self.host, &service)).await?;
         let Some(intent) =
             intent.filter(|intent| intent.job != self.job.id && intent.release.service == service)
         else {
@@ -88,22 +88,22 @@ impl Runner {
         };
         let live = self.job.previous.as_ref().map(|live| live.id.clone());
         if live.as_ref() != Some(&intent.release.id) {
-            self.undo(hold, &intent).await?;
+            self.undo(guard, &intent).await?;
         }
-        if let Err(error) = records::forget_intent(&hold.ssh, &self.host, &service).await {
-            self.warn(&format!("could not record on the target that this is settled: {error}")).await?;
+        if let Err(error) = records::forget_intent(&guard.ssh, &self.host, &service).await {
+            self.warn(&format!("could not record on the target that this is done: {error}")).await?;
         }
         Ok(())
     }
 
-    async fn undo(&mut self, hold: &Hold, intent: &Intent) -> Result<(), Stop> {
+    async fn undo(&mut self, guard: &LeaseGuard, intent: &Intent) -> Result<(), Interrupt> {
         let id = &intent.release.id;
         let previous = intent.previous.as_ref();
         let back =
             previous.map_or_else(|| "nothing".to_owned(), |previous| format!("release {}", previous.id));
         self.say(&format!(
-            "{} was starting release {id} for {}, and did not finish: this release is taken away now, and \
-             what is brought back is {back}",
+            "{} was starting release {id} for {}, and did not finish: taking this release away now, and bringing \
+             back {back}",
             intent.who, intent.job
         ))
         .await?;
@@ -112,11 +112,11 @@ impl Runner {
         let outcome = match planned {
             // What it says is said in the phase that this job is in.
             Some(planned) => {
-                self.met.extend(previous.cloned().into_iter().chain([intent.release.clone()]));
-                self.settling = true;
+                self.touched_releases.extend(previous.cloned().into_iter().chain([intent.release.clone()]));
+                self.undoing = true;
                 let taken =
                     self.take_away(intent, &PlannedStep { phase: Phase::Validation, ..planned }).await;
-                self.settling = false;
+                self.undoing = false;
                 taken
             }
             None => Err(fail(
@@ -128,22 +128,22 @@ impl Runner {
         };
         match outcome {
             Ok(()) => {}
-            Err(Stop::Failed { failure, .. }) => {
-                self.warn(&format!("release {id} could not be taken away: {failure}")).await?;
+            Err(Interrupt::Failed { failure, .. }) => {
+                self.warn(&format!("could not take release {id} away: {failure}")).await?;
             }
             Err(stop) => return Err(stop),
         }
         // It was not verified by the job that started it, or was not yet the one that callers reach.
-        let status = if intent.made { ReleaseStatus::Bad } else { ReleaseStatus::Retired };
-        let undone = ReleaseRecord { status, promoted_by: None, ..intent.release.clone() };
-        if let Err(error) = records::publish(&hold.ssh, &self.host, &undone).await {
-            self.warn(&format!("the record of release {id} could not be written: {error}")).await?;
+        let event = if intent.made { ReleaseEvent::Failed } else { ReleaseEvent::Superseded };
+        let undone = ReleaseRecord { promoted_by: None, ..release::after(&intent.release, event) };
+        if let Err(error) = records::publish(&guard.ssh, &self.host, &undone).await {
+            self.warn(&format!("could not write the record of release {id}: {error}")).await?;
         }
         let target = self.job.target.clone();
         Ok(self.host.journal.put_release(&ReleaseRecord { target, ..undone }).await?)
     }
 
-    async fn take_away(&mut self, intent: &Intent, planned: &PlannedStep) -> Result<(), Stop> {
+    async fn take_away(&mut self, intent: &Intent, planned: &PlannedStep) -> Result<(), Interrupt> {
         let release = &intent.release;
         let mut deployment = self.deployment(planned);
         deployment.method = release.method.clone();
@@ -163,7 +163,7 @@ impl Runner {
 
     /// Says on the target what is about to be started, before anything is stopped for it: if this deployer dies
     /// in the middle, the next one knows what to take away and what to bring back.
-    pub(super) async fn intend(&self, hold: &Hold) -> Result<(), Stop> {
+    pub(super) async fn intend(&self, guard: &LeaseGuard) -> Result<(), Interrupt> {
         let intent = Intent {
             job: self.job.id.clone(),
             who: who(),
@@ -171,19 +171,19 @@ impl Runner {
             release: self.release.clone(),
             previous: self.job.previous.clone(),
         };
-        self.insisting("record on the target what is about to start", || {
-            records::intend(&hold.ssh, &self.host, &intent)
+        self.insist("record on the target what is about to start", || {
+            records::intend(&guard.ssh, &self.host, &intent)
         })
         .await
     }
 
     /// Records on the target that the release is live. From the moment that `current` leads to it, it is, for
     /// every deployer. Answers what could not be written.
-    pub(super) async fn record_live(&mut self, hold: &Hold) -> Vec<String> {
-        self.release.status = ReleaseStatus::Live;
+    pub(super) async fn record_live(&mut self, guard: &LeaseGuard) -> Vec<String> {
+        self.release = release::after(&self.release, ReleaseEvent::Promoted);
         self.release.promoted_at = Some(now());
         self.release.promoted_by = Some(self.job.id.clone());
-        let (host, ssh) = (&self.host, &hold.ssh);
+        let (host, ssh) = (&self.host, &guard.ssh);
         let unwritten = |what: &str, error: SshError| format!("could not write {what}: {error}");
         let mut warnings = Vec::new();
         warnings.extend(
@@ -192,9 +192,11 @@ impl Runner {
                 .err()
                 .map(|error| unwritten("its record", error)),
         );
-        warnings.extend(self.switch_current(hold).await.err());
+        let root = self.job.layout(&host.root).root;
+        let switched = guard.point_current(&root, &self.job.release).await;
+        warnings.extend(switched.err().map(|error| format!("could not switch {root}/current: {error}")));
         if let Some(previous) = self.job.previous.as_ref().filter(|previous| previous.id != self.release.id) {
-            let retired = ReleaseRecord { status: ReleaseStatus::Retired, ..previous.clone() };
+            let retired = release::after(previous, ReleaseEvent::Superseded);
             let written = records::publish(ssh, host, &retired).await;
             warnings.extend(written.err().map(|error| unwritten("the previous release's record", error)));
         }
@@ -207,8 +209,8 @@ impl Runner {
 
     /// Records on the target what a release of this job is now, as far as it can be written.
     pub(super) async fn record_release(&self) -> Result<(), JournalError> {
-        let Some(hold) = &self.hold else { return Ok(()) };
-        if let Err(error) = records::publish(&hold.ssh, &self.host, &self.release).await {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        if let Err(error) = records::publish(&guard.ssh, &self.host, &self.release).await {
             self.warn(&format!("could not record release {} on the target: {error}", self.release.id))
                 .await?;
         }
@@ -217,13 +219,13 @@ impl Runner {
 
     /// What ran before runs again, though the records may say already that this job's release does.
     pub(super) async fn record_restored(&self) -> Result<(), JournalError> {
-        let (Some(hold), Some(previous)) = (&self.hold, &self.job.previous) else { return Ok(()) };
+        let (Some(guard), Some(previous)) = (&self.guard, &self.job.previous) else { return Ok(()) };
         if self.release.promoted_by.as_ref() != Some(&self.job.id) {
             return Ok(());
         }
-        let live = ReleaseRecord { status: ReleaseStatus::Live, ..previous.clone() };
-        let written = match records::publish(&hold.ssh, &self.host, &live).await {
-            Ok(()) => records::publish_live(&hold.ssh, &self.host, &live).await,
+        let live = release::after(previous, ReleaseEvent::Restored);
+        let written = match records::publish(&guard.ssh, &self.host, &live).await {
+            Ok(()) => records::publish_live(&guard.ssh, &self.host, &live).await,
             Err(error) => Err(error),
         };
         match written {
@@ -234,8 +236,8 @@ impl Runner {
 
     /// The start that this job announced did not come to pass, and what ran before runs.
     pub(super) async fn withdraw_intent(&self) -> Result<(), JournalError> {
-        let Some(hold) = &self.hold else { return Ok(()) };
-        if let Err(error) = records::forget_intent(&hold.ssh, &self.host, &self.job.service).await {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        if let Err(error) = records::forget_intent(&guard.ssh, &self.host, &self.job.service).await {
             self.warn(&format!("could not record on the target that the start is over: {error}")).await?;
         }
         Ok(())
@@ -243,18 +245,17 @@ impl Runner {
 
     /// Whether this job's release was live before somebody else took the service over: then the job did what it
     /// was to do.
-    pub(super) async fn was_live(&self) -> Result<bool, Stop> {
+    pub(super) async fn was_live(&self) -> Result<bool, Interrupt> {
         let seen =
-            self.insisting("see what became of the release", || records::look(&self.host, &self.job.service));
+            self.insist("see what became of the release", || records::look(&self.host, &self.job.service));
         let seen = seen.await?;
         Ok(became_live(&seen.there.records, &self.job.release, &self.job.id))
     }
 
     /// Who put another release in the place of this job's, if somebody did: it is not to be registered then.
-    pub(super) async fn superseded(&self) -> Result<Option<String>, Stop> {
-        let seen = self
-            .insisting("see which release is live", || records::look(&self.host, &self.job.service))
-            .await?;
+    pub(super) async fn superseded(&self) -> Result<Option<String>, Interrupt> {
+        let seen =
+            self.insist("see which release is live", || records::look(&self.host, &self.job.service)).await?;
         let Some(live) = seen.there.live.filter(|live| *live != self.job.release) else { return Ok(None) };
         let record = seen.there.records.iter().find(|record| record.id == live);
         let job = record.map(|record| record.promoted_by.clone().unwrap_or_else(|| record.job.clone()));
@@ -262,8 +263,8 @@ impl Runner {
     }
 
     /// Has the lease before a rollback begins, and makes sure that its release can still be gone back to.
-    pub(super) async fn ready_to_go_back(&mut self) -> Result<(), Stop> {
-        self.hold().await?;
+    pub(super) async fn check_rollback_target(&mut self) -> Result<(), Interrupt> {
+        self.guard().await?;
         let releases = self.host.journal.releases(&self.job.service, &self.job.target).await?;
         release::rollback_target(&releases, Some(&self.job.release)).map(drop).map_err(|unfit| {
             fail(
@@ -273,55 +274,6 @@ impl Runner {
                 "see GET /releases/{service} for those that are there, and roll back to one of them",
             )
         })
-    }
-
-    /// Ends a job that had changed nothing yet.
-    pub(super) async fn end_before_it_began(&mut self, stop: Stop) -> Result<(), JournalError> {
-        let phase = Phase::StartService;
-        self.job.error = Some(match stop {
-            Stop::Journal(error) => return Err(error),
-            Stop::Failed { failure, .. } => *failure,
-            Stop::Cancelled => self.cancelled(phase),
-            Stop::TakenOver(holder) => taken_over(phase, &holder),
-        });
-        self.finish(Aftermath::Untouched).await
-    }
-
-    /// For a job that goes on with Register: why it is not to, if another deployer put another release in the
-    /// place of its own meanwhile.
-    pub(super) async fn registered_by_others(&self, phase: Phase) -> Result<Option<Value>, Stop> {
-        if phase != Phase::Register || self.hold.is_some() {
-            return Ok(None);
-        }
-        let reason =
-            |by: String| json!({ "reason": format!("another release is live by now: {by} put it there") });
-        Ok(self.superseded().await?.map(reason))
-    }
-
-    /// The end of a job whose release had become live when somebody else took the service over: it did what it was
-    /// to do, and is not to be registered any more. The journal's releases are in line with the target before.
-    pub(super) async fn complete_for(&mut self, holder: &str) -> Result<bool, JournalError> {
-        self.say(&format!("release {} was live when {holder} took the service over", self.release.id))
-            .await?;
-        self.phase_ended(Phase::VerifyHealth, PhaseStatus::Success, json!({ "superseded_by": holder }), None)
-            .await?;
-        self.release.promoted_by = Some(self.job.id.clone());
-        self.host.journal.promote(&self.release).await?;
-        // What is live now is seen with the next look; until then, this job's release was the last that is known.
-        if let Err(error) = records::refresh(&self.host, &self.job.service).await? {
-            self.warn(&format!("what runs now could not be seen: {error}")).await?;
-        }
-        let skipped =
-            self.job.phase(Phase::Register).is_some_and(|phase| phase.status == PhaseStatus::Skipped);
-        self.advance(JobEvent::Entered(Phase::Register)).await?;
-        if !skipped {
-            let reason = format!("another release is live by now: {holder} put it there");
-            self.phase_ended(Phase::Register, PhaseStatus::Skipped, json!({ "reason": reason }), None)
-                .await?;
-        }
-        self.job.completed_at = Some(now());
-        self.advance(JobEvent::Completed).await?;
-        Ok(true)
     }
 
     /// Whether this job makes its release, and does not go back to one that there is.
@@ -339,21 +291,21 @@ impl Runner {
     }
 
     /// Asks the target for something that may be asked again, and waits for it where it was lost.
-    async fn insisting<T, F>(&self, attempted: &str, ask: impl Fn() -> F) -> Result<T, Stop>
+    async fn insist<T, F>(&self, attempted: &str, ask: impl Fn() -> F) -> Result<T, Interrupt>
     where
         F: Future<Output = Result<T, SshError>>,
     {
-        let mut patience = self.patience();
+        let mut budget = self.retry_budget();
         loop {
             let error = match ask().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             if let (Some(holder), SshError::LeaseLost { .. }) = (self.taken_over_by(), &error) {
-                return Err(Stop::TakenOver(holder));
+                return Err(Interrupt::TakenOver(holder));
             }
             // The lease was taken just now: a target that does not answer is one that was lost.
-            if !(error.retryable() && self.wait_for_target(&mut patience, &error.problem()).await?) {
+            if !(error.retryable() && self.wait_for_target(&mut budget, &error.problem()).await?) {
                 return Err(fail(Fault::Target, attempted, &error.problem(), &error.next_move()));
             }
         }

@@ -6,37 +6,39 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::interrupt::Interrupt;
 use super::outcome::{self, Life, Restoring};
-use super::reconnect::Patience;
-use super::runner::{Runner, Stop};
-use super::step::point;
+use super::retry::RetryBudget;
+use super::runner::Runner;
 use crate::journal::JournalError;
-use crate::model::{Fault, Instance, JobKind, JobState, Phase, PhaseStatus, PhaseUpdate, PlannedStep};
+use crate::model::{Aftermath, Fault, Instance, JobState, Phase, PhaseStatus, PhaseUpdate, PlannedStep};
 
 /// How long a target is asked again that answers, and cannot run what ran before.
-const RESTORE_PATIENCE: Duration = Duration::from_secs(60);
+const RESTORE_BUDGET: Duration = Duration::from_secs(60);
 /// For one question at the service's port.
 const QUESTION: Duration = Duration::from_secs(2);
 
 impl Runner {
-    /// Ends the job: what failed is taken away, and the previous release runs and is verified.
-    pub(super) async fn unwind(&mut self, phase: Phase) -> Result<(), JournalError> {
+    /// Takes away what failed, and brings back what ran before and verifies it. Answers what runs now.
+    ///
+    /// # Errors
+    /// When another deployer took the service over, and when the journal cannot record.
+    pub(super) async fn unwind(&mut self, phase: Phase) -> Result<Aftermath, Interrupt> {
         // A crash may have come between the phase's failure and its reason's way into the job.
         if self.job.error.is_none() {
             self.job.error = self.job.phase(phase).and_then(|record| record.error.clone());
         }
-        let restore_begun = self.turns.iter().any(|(key, _)| key == "restore");
+        let restore_begun = self.calls.iter().any(|(key, _)| key == "restore");
         let instance = self.previous_instance();
         let before = self.life_of_previous().await;
         let (restoring, mut told) = match self.restore().await {
             Ok(end) => end,
-            Err(Stop::Journal(error)) => return Err(error),
-            Err(Stop::TakenOver(holder)) => return self.leave_to(phase, holder).await,
-            Err(Stop::Failed { failure, details }) => {
+            Err(interrupt @ (Interrupt::Journal(_) | Interrupt::TakenOver(_))) => return Err(interrupt),
+            Err(Interrupt::Failed { failure, details }) => {
                 let told = json!({ "error": failure.to_string(), "details": details });
                 (Restoring::Failed(failure.to_string()), told)
             }
-            Err(Stop::Cancelled) => {
+            Err(Interrupt::Cancelled) => {
                 (Restoring::Failed("it was cancelled".into()), json!({ "error": "cancelled" }))
             }
         };
@@ -54,19 +56,12 @@ impl Runner {
             told.insert("outcome".into(), json!(aftermath.to_string()));
         }
         self.tell(phase, Some(told)).await?;
-        // A rollback that fails leaves its release as it was: it served before, and may again.
-        if self.job.kind == JobKind::Deploy {
-            self.mark_bad().await?;
-        }
-        if let (Some(next), Some(error)) = (aftermath.next_move(), self.job.error.as_mut()) {
-            error.next = format!("{next}. {}", error.next);
-        }
-        self.finish(aftermath).await
+        Ok(aftermath)
     }
 
-    async fn restore(&mut self) -> Result<(Restoring, Value), Stop> {
+    async fn restore(&mut self) -> Result<(Restoring, Value), Interrupt> {
         debug_assert!(matches!(self.job.state, JobState::Unwinding(_)));
-        let hold = self.hold().await?;
+        let guard = self.guard().await?;
         let planned = self.one(Phase::StartService)?;
         let back = self.bring_back(&planned).await;
         let Some(previous) = self.job.previous.clone() else {
@@ -76,19 +71,18 @@ impl Runner {
         let instance = match back {
             Ok(Some(instance)) => instance,
             Ok(None) => {
-                let seen = format!("{} brought nothing back", planned.plugin);
+                let seen = format!("{} restored nothing", planned.plugin);
                 told.insert("error".into(), json!(seen));
                 return Ok((Restoring::TakenAway, Value::Object(told)));
             }
             // It may run all the same: then its own checks say how it is.
-            Err(Stop::Failed { failure, details }) => {
+            Err(Interrupt::Failed { failure, details }) => {
                 told.insert("error".into(), json!(failure.to_string()));
                 told.insert("details".into(), details);
                 let instance = self.previous_instance();
                 match (self.life_of_previous().await, instance) {
                     (Life::Lives, Some(instance)) => {
-                        self.say(&format!("restoring failed, and release {} runs all the same", previous.id))
-                            .await?;
+                        self.say(&format!("restoring release {} failed, but it runs", previous.id)).await?;
                         instance
                     }
                     (Life::Lives | Life::Dead(_) | Life::Unseen(_), _) => {
@@ -96,23 +90,23 @@ impl Runner {
                     }
                 }
             }
-            Err(stop) => return Err(stop),
+            Err(interrupt) => return Err(interrupt),
         };
         let checks = match self.verdicts("restored", &instance, Some(&previous)).await {
             Ok(checks) => checks,
-            Err(Stop::Failed { failure, details }) => {
+            Err(Interrupt::Failed { failure, details }) => {
                 told.insert("checks_failed".into(), json!(failure.to_string()));
                 told.insert("details".into(), details);
                 return Ok((Restoring::ChecksFail(failure.seen.clone()), Value::Object(told)));
             }
-            Err(stop) => return Err(stop),
+            Err(interrupt) => return Err(interrupt),
         };
         let root = Layout::new(&self.host.root, &self.job.service, &previous.id).root;
-        if let Err(error) = point(&hold, &root, &format!("releases/{}", previous.id)).await {
-            self.say(&format!("{root}/current could not be set: {error}")).await?;
+        if let Err(error) = guard.point_current(&root, &previous.id).await {
+            self.say(&format!("could not set {root}/current: {error}")).await?;
         }
         if let Some(holder) = self.taken_over_by() {
-            return Err(Stop::TakenOver(holder));
+            return Err(Interrupt::TakenOver(holder));
         }
         told.insert("restored".into(), json!(previous.id));
         told.insert("checks".into(), checks);
@@ -120,18 +114,21 @@ impl Runner {
     }
 
     /// A target that is in trouble, as while its Docker starts again, is asked again: nothing serves meanwhile.
-    async fn bring_back(&mut self, planned: &PlannedStep) -> Result<Option<Instance>, Stop> {
+    async fn bring_back(&mut self, planned: &PlannedStep) -> Result<Option<Instance>, Interrupt> {
         let deployment = &self.deployment(planned);
-        let mut patience = Patience::of(RESTORE_PATIENCE);
+        let previous = self.job.previous.as_ref();
+        let what =
+            previous.map_or_else(|| "the target".to_owned(), |previous| format!("release {}", previous.id));
+        let mut budget = RetryBudget::of(RESTORE_BUDGET);
         loop {
             let back = self
                 .step("restore", planned, "restore", |call| async move { call.restore(deployment).await })
                 .await;
-            let Err(Stop::Failed { failure, details }) = back else { return back };
-            let pause = patience.pause().filter(|_| failure.fault == Fault::Target);
-            let Some(pause) = pause else { return Err(Stop::Failed { failure, details }) };
-            self.say(&format!("restoring what ran before failed, and is tried again: {failure}")).await?;
-            self.rest(pause).await?;
+            let Err(Interrupt::Failed { failure, details }) = back else { return back };
+            let pause = budget.pause().filter(|_| failure.fault == Fault::Target);
+            let Some(pause) = pause else { return Err(Interrupt::Failed { failure, details }) };
+            self.say(&format!("restoring {what} failed; retrying in {pause:?}: {failure}")).await?;
+            self.sleep(pause).await?;
         }
     }
 
@@ -139,7 +136,7 @@ impl Runner {
     async fn who_answers(&self, port: u16) -> Option<String> {
         let url = format!("http://127.0.0.1:{port}{}", super::outage::path(&self.plan));
         let status = self.host.http.status(Some(&self.host.ssh), &url, QUESTION).await?;
-        Some(format!("something answers at port {port} with {status}"))
+        Some(format!("something answers on port {port} with {status}"))
     }
 
     /// Adds how the restoring went, and how long callers had no answer, to the details of the phase that failed.

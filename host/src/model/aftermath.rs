@@ -64,14 +64,14 @@ impl Aftermath {
             | Aftermath::Restored(_)
             | Aftermath::NothingBefore
             | Aftermath::TakenOver(_) => None,
-            Aftermath::NotRestored(_) => Some("see on the target what runs now".into()),
+            Aftermath::NotRestored(_) => Some("check what runs on the target".into()),
             Aftermath::Unverified { release, .. } => Some(format!(
                 "see why the checks of release {release} fail, and whether it answers its callers"
             )),
             Aftermath::Down { release, .. } => {
                 Some(format!("start release {release} again on the target, or deploy a version that works"))
             }
-            Aftermath::LeftBehind { .. } => Some("see on the target what is left of it".into()),
+            Aftermath::LeftBehind { .. } => Some("check what is left of it on the target".into()),
         }
     }
 }
@@ -88,7 +88,7 @@ impl std::fmt::Display for Aftermath {
             Aftermath::StillRuns(release) => write!(f, "release {release} still runs and was not touched"),
             Aftermath::NotRestored(release) => write!(
                 f,
-                "release {release} was not brought back, and whether it runs could not be seen: look at the target"
+                "release {release} was not restored, and it is not known whether it runs: check the target"
             ),
             Aftermath::Unverified { release, because } => {
                 write!(f, "release {release} is running, but its checks fail: {because}")
@@ -121,7 +121,7 @@ mod tests {
         check(
             r#"{"aftermath":"not_restored","release":"r1"}"#,
             "not_restored",
-            "release r1 was not brought back, and whether it runs could not be seen: look at the target",
+            "release r1 was not restored, and it is not known whether it runs: check the target",
         );
         check(
             r#"{"aftermath":"still_runs","release":"r1"}"#,

@@ -10,7 +10,7 @@ use super::phase::{Phase, PhaseStatus};
 use super::plan::Plan;
 use super::release::ReleaseRecord;
 use super::retention::Retention;
-use super::state::JobState;
+use super::state::{self, IllegalEvent, JobEvent, JobState};
 use super::stored::Stored;
 use super::variable::Variable;
 
@@ -152,6 +152,13 @@ impl JobKind {
 }
 
 impl JobRecord {
+    /// # Errors
+    /// When the event cannot happen in the job's state. Then it stays as it is.
+    pub fn apply(&mut self, event: &JobEvent) -> Result<(), IllegalEvent> {
+        self.state = state::next(&self.state, event)?;
+        Ok(())
+    }
+
     /// Where its release lives under the target's services root.
     pub fn layout(&self, services_root: &str) -> Layout {
         Layout::new(services_root, &self.service, &self.release)
@@ -165,9 +172,7 @@ impl JobRecord {
     pub fn outcome(&self) -> Option<String> {
         match &self.state {
             JobState::Pending | JobState::Running(_) => None,
-            JobState::Unwinding(phase) => {
-                Some(format!("{phase} did not pass; what ran before is brought back"))
-            }
+            JobState::Unwinding(phase) => Some(format!("{phase} failed; restoring the previous release")),
             JobState::Completed => Some(format!("release {} serves", self.release)),
             JobState::Failed(aftermath) | JobState::Cancelled(aftermath) => Some(aftermath.to_string()),
         }

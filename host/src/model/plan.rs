@@ -39,7 +39,7 @@ impl Default for Keep {
     }
 }
 
-/// One plugin's turn in a phase.
+/// One plugin's step in a phase.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedStep {
     pub phase: Phase,

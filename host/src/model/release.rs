@@ -1,4 +1,4 @@
-//! A release of a service on a target, and its status.
+//! A release of a service on a target.
 
 use std::collections::BTreeMap;
 
@@ -8,26 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::handover::{Artifact, Files, Instance};
 use super::layout::Layout;
 use super::plan::Plan;
+use super::release_status::{IllegalReleaseEvent, ReleaseEvent, ReleaseStatus};
 use super::stored::Stored;
 use super::variable::Variable;
-
-/// What a release is to its service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReleaseStatus {
-    /// A job is making it.
-    Candidate,
-    /// It runs, and was verified.
-    Live,
-    /// It was live before, and can be again.
-    Retired,
-    /// It failed. It is never gone back to.
-    Bad,
-    /// Its removal has begun. Some of it may still be there, so it is not gone back to.
-    Removing,
-    /// Nothing of it is on the target. Its record stays for the history.
-    Removed,
-}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReleaseRecord {
@@ -99,22 +82,84 @@ impl ReleaseRecord {
     }
 }
 
-impl ReleaseStatus {
-    pub fn name(self) -> &'static str {
-        match self {
-            ReleaseStatus::Candidate => "candidate",
-            ReleaseStatus::Live => "live",
-            ReleaseStatus::Retired => "retired",
-            ReleaseStatus::Bad => "bad",
-            ReleaseStatus::Removing => "removing",
-            ReleaseStatus::Removed => "removed",
-        }
+impl ReleaseRecord {
+    /// # Errors
+    /// When the event cannot happen to it. Then it stays as it is.
+    pub fn apply(&mut self, event: ReleaseEvent) -> Result<(), IllegalReleaseEvent> {
+        self.status = self.status.after(event)?;
+        Ok(())
     }
 
-    pub fn from_name(name: &str) -> Option<ReleaseStatus> {
-        use ReleaseStatus as S;
-        [S::Candidate, S::Live, S::Retired, S::Bad, S::Removing, S::Removed]
+    /// A copy of it, as it is after the event.
+    ///
+    /// # Errors
+    /// When the event cannot happen to it.
+    pub fn after(&self, event: ReleaseEvent) -> Result<ReleaseRecord, IllegalReleaseEvent> {
+        Ok(ReleaseRecord { status: self.status.after(event)?, ..self.clone() })
+    }
+
+    /// The releases that change when this one becomes live: it, and of its service's those that were live before.
+    ///
+    /// # Errors
+    /// When it cannot become live.
+    pub fn promoted(&self, service: &[ReleaseRecord]) -> Result<Vec<ReleaseRecord>, IllegalReleaseEvent> {
+        let mut changed = vec![self.after(ReleaseEvent::Promoted)?];
+        for other in service.iter().filter(|other| other.id != self.id) {
+            if other.status == ReleaseStatus::Live {
+                changed.push(other.after(ReleaseEvent::Superseded)?);
+            }
+        }
+        Ok(changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::samples::release;
+    use ReleaseStatus::{Candidate, Live};
+
+    /// All that three releases of a service can come to by what jobs do, from nothing: every sequence of events, of
+    /// any length, since each pair of a state and an event is tried.
+    #[test]
+    fn a_service_never_has_two_live_releases() {
+        type State = [ReleaseStatus; 3];
+        let jobs_events: Vec<ReleaseEvent> = ReleaseEvent::all()
             .into_iter()
-            .find(|status| status.name() == name)
+            .filter(|event| !matches!(event, ReleaseEvent::FoundLive | ReleaseEvent::Corrected(_)))
+            // What serves is not restored beside another one: its job ends with the one before it live.
+            .filter(|event| *event != ReleaseEvent::Restored)
+            .collect();
+        let mut seen: BTreeSet<State> = BTreeSet::from([[Candidate; 3]]);
+        let mut open: Vec<State> = seen.iter().copied().collect();
+        while let Some(state) = open.pop() {
+            let ids = ["a", "b", "c"];
+            let releases: Vec<ReleaseRecord> =
+                ids.iter().zip(state).map(|(id, status)| release(id, status)).collect();
+            for (index, changing) in releases.iter().enumerate() {
+                for event in &jobs_events {
+                    let changed = match event {
+                        ReleaseEvent::Promoted => changing.promoted(&releases),
+                        event => changing.after(*event).map(|changed| vec![changed]),
+                    };
+                    let Ok(changed) = changed else { continue };
+                    let mut after = state;
+                    for (id, status) in ids.iter().zip(&mut after) {
+                        if let Some(changed) = changed.iter().find(|changed| changed.id == **id) {
+                            *status = changed.status;
+                        }
+                    }
+                    let live = after.iter().filter(|status| **status == Live).count();
+                    assert!(live <= 1, "{state:?}: {event:?} of {index} makes {after:?}");
+                    if seen.insert(after) {
+                        open.push(after);
+                    }
+                }
+            }
+        }
+        // Each of the six statuses with each, but for those with two that are live.
+        assert_eq!(seen.len(), 5 * 5 * 5 + 3 * 5 * 5);
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::journal::Audit;
+use crate::journal::{Audit, JobLog};
 use crate::model::JobStatus;
 use crate::secret::Cipher;
 
@@ -32,7 +32,9 @@ fn told(version: u32) -> Vec<(String, Value)> {
 /// The names that have changed since, and what only a target can say.
 fn in_todays_words(mut release: Value) -> Value {
     let fields = release.as_object_mut().unwrap();
-    for asked in ["is_way_back", "is_rollback_target", "is_predecessor", "unavailable", "unchecked", "target_asked"] {
+    for asked in
+        ["is_way_back", "is_rollback_target", "is_predecessor", "unavailable", "unchecked", "target_asked"]
+    {
         fields.remove(asked);
     }
     if let Some(status) = fields.remove("standing") {
@@ -108,7 +110,10 @@ async fn the_jobs_that_an_earlier_version_left_can_go_on() {
             let encrypted = ledger.journal.encrypted_environment(&job.id).await.unwrap().unwrap();
             let environment = cipher.decrypt(&job.id, &encrypted).unwrap();
             let names: Vec<&String> = environment.keys().collect();
-            assert_eq!(names, job.request.environment.iter().map(|variable| &variable.name).collect::<Vec<_>>());
+            assert_eq!(
+                names,
+                job.request.environment.iter().map(|variable| &variable.name).collect::<Vec<_>>()
+            );
         }
     }
 }

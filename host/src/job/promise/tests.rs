@@ -97,12 +97,12 @@ fn what_is_known_without_the_target() {
     let retired = release(ReleaseStatus::Retired);
     check(&retired, Some(&good), None);
     check(&release(ReleaseStatus::Live), Some(&good), Some("it is the one that runs"));
-    check(&release(ReleaseStatus::Bad), Some(&good), Some("it failed when it was deployed"));
+    check(&release(ReleaseStatus::Bad), Some(&good), Some("its deployment failed"));
     check(&release(ReleaseStatus::Candidate), Some(&good), Some("it was never verified"));
-    check(&release(ReleaseStatus::Removing), Some(&good), Some("its removal from the target has begun"));
+    check(&release(ReleaseStatus::Removing), Some(&good), Some("it is being removed from the target"));
     check(&release(ReleaseStatus::Removed), Some(&good), Some("it was removed from the target"));
     let unfinished = ReleaseRecord { artifact: None, ..retired.clone() };
-    check(&unfinished, Some(&good), Some("it was never built and started to the end"));
+    check(&unfinished, Some(&good), Some("it was never completely built and started"));
     check(&retired, None, Some("how it was deployed is not on record, or was written by another version"));
     let with = |method: &str, verify: &str, expect: &str| {
         check(&retired, Some(&plan(&steps(method, verify))), Some(expect));
@@ -110,11 +110,11 @@ fn what_is_known_without_the_target() {
     with("podman", "health", "the plugin `podman`, which knows its artifact, is not in the plugins folder");
     with("docker", "smoke", "the plugin `smoke`, which verifies it, is not in the plugins folder");
     with("docker", "broken", "the plugin `broken` cannot be loaded: it is half a file");
-    with("builder", "health", "the plugin `builder` of today has no part in Start Service");
+    with("builder", "health", "the installed plugin `builder` does not serve Start Service");
     with(
         "renamed",
         "health",
-        "the plugin `renamed` of today does not take its settings: memory: is not a setting",
+        "the installed plugin `renamed` rejects its settings: memory: is not a setting",
     );
 }
 

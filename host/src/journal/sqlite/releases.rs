@@ -7,7 +7,7 @@ use super::columns::{
     decode, decode_option, encode, encode_option, reading, time, time_option, word, writing,
 };
 use crate::journal::{JournalError, now, time_text};
-use crate::model::{ReleaseRecord, ReleaseStatus};
+use crate::model::ReleaseRecord;
 
 pub async fn put(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(), JournalError> {
     let mut connection = writer.acquire().await.map_err(writing("a release"))?;
@@ -17,19 +17,21 @@ pub async fn put(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(), Jou
 pub async fn promote(writer: &SqlitePool, release: &ReleaseRecord) -> Result<(), JournalError> {
     let failed = writing("the live release");
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
-    sqlx::query(
-        "UPDATE releases SET status = 'retired'
-         WHERE service = ? AND target = ? AND status = 'live' AND id <> ?",
-    )
-    .bind(&release.service)
-    .bind(&release.target)
-    .bind(&release.id)
-    .execute(&mut *transaction)
-    .await
-    .map_err(&failed)?;
+    let service: Vec<ReleaseRecord> =
+        sqlx::query("SELECT * FROM releases WHERE service = ? AND target = ? AND status = 'live'")
+            .bind(&release.service)
+            .bind(&release.target)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(&failed)?
+            .iter()
+            .map(release_of)
+            .collect::<Result<_, _>>()?;
     let promoted_at = release.promoted_at.or_else(|| Some(now()));
-    let live = ReleaseRecord { status: ReleaseStatus::Live, promoted_at, ..release.clone() };
-    put_in(&mut transaction, &live).await?;
+    let live = ReleaseRecord { promoted_at, ..release.clone() };
+    for changed in live.promoted(&service)? {
+        put_in(&mut transaction, &changed).await?;
+    }
     transaction.commit().await.map_err(&failed)
 }
 
