@@ -32,7 +32,7 @@ const SERVER: &str = "http://127.0.0.1:8007";
 #[derive(Debug, Parser)]
 #[command(name = "deployer", version, propagate_version = true)]
 pub struct Cli {
-    /// Print JSON: one value, or one event a line
+    /// Print JSON: one value, or one event per line
     #[arg(long, global = true)]
     pub json: bool,
     /// The settings file [env: DEPLOYER_CONFIG] [default: deployer.toml, if there is one]
@@ -54,9 +54,9 @@ enum Command {
     Logs(jobs::LogsArgs),
     /// List a service's jobs, newest first
     History(jobs::HistoryArgs),
-    /// Go back to the release before, or to a named one
+    /// Roll back to the previous release, or to a named one
     Rollback(releases::RollbackArgs),
-    /// End a job; what ran before is brought back
+    /// Cancel a job; the previous release is restored
     Cancel(jobs::CancelArgs),
     /// List a service's releases on the server, newest first
     Releases(releases::ReleasesArgs),
@@ -65,13 +65,13 @@ enum Command {
     /// See and build plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Deploy a service to a target inside this program, to see how it goes
+    /// Deploy an example service to a target inside this program
     Demo,
 }
 
 #[derive(Debug, Subcommand)]
 enum PluginCommand {
-    /// List the plugins of the plugins' folder
+    /// List the plugins in the plugins folder
     List(plugins::ListArgs),
     /// Build plugins from their sources, and put them into the plugins' folder
     Build(plugins::BuildArgs),
@@ -105,7 +105,7 @@ pub fn main(observer: Option<Arc<dyn Observer>>) -> ExitCode {
 /// Runs a command.
 ///
 /// # Errors
-/// When it cannot be done. A job that fails is no error here, but an exit code.
+/// When it cannot be done. A job that fails is not an error here, but an exit code.
 async fn run(cli: Cli, observer: Option<Arc<dyn Observer>>) -> anyhow::Result<ExitCode> {
     let Cli { json, config, command } = cli;
     let settings = |flags| Settings::read(config.as_deref(), flags, &variable);

@@ -32,7 +32,7 @@ pub enum StartError {
     #[error("the data folder {path} cannot be used: {source}; give another one with --data")]
     Data { path: PathBuf, source: std::io::Error },
     #[error(
-        "another deployer works with the data folder {path}; stop it, or give this one another folder with \
+        "another deployer uses the data folder {path}; stop it, or give this one another folder with \
          --data"
     )]
     InUse { path: PathBuf },

@@ -62,7 +62,7 @@ pub struct Layer {
     /// The bearer token for the registry [env: DEPLOYER_REGISTRY_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     pub registry_token_file: Option<String>,
-    /// The folder that services lie in; a service_path must be inside [env: DEPLOYER_SERVICES] [default: .]
+    /// The folder with the services; a service_path must be inside it [env: DEPLOYER_SERVICES] [default: .]
     #[arg(long, value_name = "DIR")]
     pub services: Option<String>,
     /// The plugins' folder [env: DEPLOYER_PLUGINS] [default: plugins]
@@ -77,7 +77,7 @@ pub struct Layer {
     /// The services' folder on the target [env: DEPLOYER_ROOT] [default: /opt/fpai/services]
     #[arg(long, value_name = "DIR")]
     pub root: Option<String>,
-    /// Tokens that the API takes, one a line; needed to listen on anything but the loopback
+    /// A file with the tokens that the API accepts, one per line; required unless it listens on the loopback
     /// [env: DEPLOYER_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<String>,
@@ -87,13 +87,11 @@ pub struct Layer {
 pub enum SettingsError {
     #[error("cannot read the settings file {path}: {source}; check --config and DEPLOYER_CONFIG")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} is not right: {message}")]
+    #[error("{path} has an error: {message}")]
     File { path: PathBuf, message: String },
     #[error("{name} is {value:?}, which is not {expected}; write for example {example}")]
     Value { name: String, value: String, expected: &'static str, example: &'static str },
-    #[error(
-        "the registry gets either the user in its URL or the token in --registry-token-file: take one of them away"
-    )]
+    #[error("the registry's URL has a user, and --registry-token-file has a token: remove one of the two")]
     TwoRegistryLogins,
     #[error("there is no home folder for the default of {flag}: HOME is not set; give {flag}")]
     NoHome { flag: &'static str },

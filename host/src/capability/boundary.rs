@@ -126,7 +126,7 @@ impl Boundary {
                     (false, Place::Own | Place::Elsewhere) if purpose == Use::Place => {
                         Err(OutOfReach::Outside(Grant::Environment))
                     }
-                    // A command's variables may be in any file that the plugin may write; it is no secret then.
+                    // A command's variables may be in any file that the plugin may write; it is not secret then.
                     (false, Place::Own) => Ok(()),
                     (false, Place::Elsewhere) => Err(OutOfReach::NotItsOwn),
                 }

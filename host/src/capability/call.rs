@@ -241,7 +241,7 @@ impl Calls {
     pub(super) async fn conclude(&self) {
         let unrecorded = self.refused.load(Ordering::Relaxed).saturating_sub(limits::REFUSED_ON_RECORD);
         if unrecorded > 0 {
-            let line = format!("{unrecorded} more refused calls are not on record");
+            let line = format!("{unrecorded} more refused calls were not recorded");
             self.log.add(Level::Warn, Source::Host, &line);
         }
         self.log.flush().await;
@@ -279,14 +279,14 @@ fn only_reads(plugin: &str, call: Call) -> Error {
         fault: Fault::Plugin,
         attempted: format!("call {}", call.function()),
         seen: format!("`inspect` of the plugin `{plugin}` made a call that changes something"),
-        next: "`inspect` may only look; run commands that read with the effect `reads`".into(),
+        next: "`inspect` may only read; run such commands with the effect `reads`".into(),
     }
 }
 
 fn cancelled(call: Call, cause: &CancelCause) -> Error {
     let (fault, seen) = match cause {
         CancelCause::Cancelled => (Fault::Request, "the job was cancelled".to_owned()),
-        CancelCause::TimedOut => (Fault::Target, "the step's time is up".to_owned()),
+        CancelCause::TimedOut => (Fault::Target, "the step has reached its time limit".to_owned()),
         CancelCause::Unrecorded(error) => (Fault::Host, error.to_string()),
     };
     Error {

@@ -45,7 +45,7 @@ pub(super) fn checked_command(command: &Command) -> Result<(), Error> {
     let words: usize = command.argv.iter().map(|word| word.len() + 1).sum();
     if words > limits::ARGUMENTS {
         let seen = format!("its arguments have {words} bytes, and the limit is {}", limits::ARGUMENTS);
-        return Err(unfit(attempted(), seen, "the plugin should give what is long as the command's `input`"));
+        return Err(unfit(attempted(), seen, "the plugin should pass long data as the command's `input`"));
     }
     let input = command.input.as_ref().map_or(0, Vec::len);
     if input > limits::INPUT {
@@ -74,14 +74,14 @@ pub(super) fn checked_entries(entries: &[Entry]) -> Result<(), Error> {
             return Err(unfit(
                 attempted(),
                 seen,
-                "the plugin should send what is in a folder, not what is behind a link",
+                "the plugin should send the entries of a folder, not what a link points to",
             ));
         }
         if let Content::Link(to) = content
             && !stays_inside(path, to)
         {
-            let seen = format!("it is a link that leads out of the folder: {}", limits::brief(to));
-            return Err(unfit(attempted(), seen, "let the link lead to something in the service's folder"));
+            let seen = format!("it is a link that points outside of the folder: {}", limits::brief(to));
+            return Err(unfit(attempted(), seen, "make the link point to something in the service's folder"));
         }
     }
     Ok(())
@@ -168,10 +168,10 @@ mod tests {
             (result, part) => panic!("{result:?} where {part:?} was expected"),
         };
         check(&[file("a/b"), link("a/c", "b"), link("d", "a/b"), link("a/x/y", "../../d")], None);
-        check(&[link("a", "/etc")], Some("leads out"));
-        check(&[link("a", "../x")], Some("leads out"));
-        check(&[link("a/b", "../../env/1")], Some("leads out"));
-        check(&[link("a", "b/../../x")], Some("leads out"));
+        check(&[link("a", "/etc")], Some("points outside"));
+        check(&[link("a", "../x")], Some("points outside"));
+        check(&[link("a/b", "../../env/1")], Some("points outside"));
+        check(&[link("a", "b/../../x")], Some("points outside"));
         check(&[link("a", "b"), file("a/passwd")], Some("a above it is a link"));
         check(&[file("a/b/c"), link("a/b", "c")], Some("a/b above it is a link"));
         check(&[file(&"x".repeat(5000))], Some("longer than a path"));

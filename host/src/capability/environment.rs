@@ -55,7 +55,7 @@ async fn place(placing: &Placing, path: String, names: Vec<String>, form: Form) 
         EnvironmentSource::Held(values) => {
             let content = encode(values, &names, form)?;
             let made = ssh.make_directory(folder_of(&path), FOLDER_MODE).await;
-            made.map_err(|error| ssh_error("make the environment's folder", &error))?;
+            made.map_err(|error| ssh_error("create the environment's folder", &error))?;
             let written = ssh.write_file(&path, content.as_bytes(), MODE).await;
             written.map_err(|error| ssh_error("place the environment", &error))?;
         }

@@ -145,7 +145,10 @@ fn url(network: &Network, request: &Request) -> Result<Url, Error> {
             let parsed = Url::parse(origin).map_err(|error| unfit(request, &error.to_string()))?;
             let bare = parsed.path() == "/" && parsed.query().is_none() && parsed.fragment().is_none();
             if !bare || !parsed.username().is_empty() || parsed.password().is_some() {
-                return Err(unfit(request, "a destination is a scheme, a host and a port, and no more"));
+                return Err(unfit(
+                    request,
+                    "a destination has a scheme, a host and a port, and nothing else",
+                ));
             }
             origin.clone()
         }

@@ -48,7 +48,7 @@ impl View<'_, Looking> {
             None => Err(Error {
                 fault: Fault::Plugin,
                 attempted: format!("call {}", call.function()),
-                seen: "this step does not have an instance to look at".into(),
+                seen: "this step has no instance to check".into(),
                 next: "call it in `verify`".into(),
             }),
         };
@@ -82,7 +82,7 @@ fn liveness(output: &Output) -> Liveness {
         // What a shell, or the one that runs commands, says of a program that it cannot run.
         Exit::Code(126 | 127) => return Liveness::Unknown,
         Exit::Code(code) => format!("exit status {code}"),
-        Exit::Signal(name) => format!("ended by SIG{name}"),
+        Exit::Signal(name) => format!("killed by SIG{name}"),
     };
     let said = if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr };
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -135,7 +135,7 @@ mod tests {
         check(output(2, "said", "why"), "exit status 2: why");
         check(output(3, "", ""), "exit status 3");
         let signal = Output { exit: Exit::Signal("KILL".into()), ..output(0, "", "") };
-        check(signal, "ended by SIGKILL");
+        check(signal, "killed by SIGKILL");
     }
 
     #[test]

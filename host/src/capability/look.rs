@@ -37,7 +37,7 @@ fn own(context: StepContext) -> Host {
 async fn concluded<T>(host: &Host, looked: wasmtime::Result<Result<T, Error>>) -> Result<T, Error> {
     let failed = |seen: String| Error {
         fault: Fault::Host,
-        attempted: "look at the instance".into(),
+        attempted: "check the instance".into(),
         seen,
         next: "see the deployer's own log".into(),
     };

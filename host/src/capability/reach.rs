@@ -167,7 +167,7 @@ impl Reach {
 
     async fn ask(&self, path: &str) -> Result<String, Error> {
         let real = self.ssh.real_path(path).await;
-        real.map_err(|error| ssh_error(&format!("see where {} leads", limits::brief(path)), &error))
+        real.map_err(|error| ssh_error(&format!("resolve the path {}", limits::brief(path)), &error))
     }
 
     /// Whether a file is an environment by another name, which has no trace in its path.
@@ -222,7 +222,7 @@ impl Reach {
             ),
             OutOfReach::Secret => (
                 format!("plugin `{plugin}` may not {does} {shown}: a service's environment is there"),
-                "no plugin sees values; give a command its variables by `environment-file`".into(),
+                "plugins never get the values; pass a command its variables with `environment-file`".into(),
             ),
             OutOfReach::NotItsOwn => (
                 format!("plugin `{plugin}` may not {does} {shown}: it is not this release's environment"),

@@ -95,7 +95,7 @@ fn unreadable(path: &str, why: &str) -> Error {
         fault: Fault::Request,
         attempted: format!("look at {path} in the service's folder"),
         seen: why.into(),
-        next: "leave the folder as it is while it is deployed, and deploy again".into(),
+        next: "deploy again, and do not change the folder meanwhile".into(),
     }
 }
 

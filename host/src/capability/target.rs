@@ -118,7 +118,7 @@ impl target::Host for View<'_, Target> {
             Box::pin(async move {
                 target.reach.path("target.write-file", Use::Write, &path).await?;
                 let made = target.reach.ssh().make_directory(folder_of(&path), FOLDER_MODE).await;
-                done(made, || format!("make the folder of {path}"))?;
+                done(made, || format!("create the folder of {path}"))?;
                 let written = target.reach.ssh().write_file(&path, &content, mode & PERMISSIONS).await;
                 done(written, || format!("write {path}"))
             })
@@ -272,7 +272,7 @@ impl Target {
         let sent = result.map_err(|error| ssh_error(&format!("upload to {destination}"), &error))?;
         let _ = self.progress.advance(read()).await;
         let output = format!(
-            "{} files, {} bytes, {} links in {:.1} s; the connection was re-made {} times",
+            "{} files, {} bytes, {} links in {:.1} s; reconnected {} times",
             sent.files,
             sent.bytes,
             sent.links,

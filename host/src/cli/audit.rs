@@ -17,7 +17,7 @@ pub struct AuditArgs {
     command: Option<AuditCommand>,
     /// Only what was done to this service
     service: Option<String>,
-    /// How many records
+    /// How many records to show
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
     /// Only records that are older than this one
@@ -29,7 +29,7 @@ pub struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 enum AuditCommand {
-    /// Look at every record: exit status 1 if one was changed or is missing
+    /// Check every record; the exit status is 1 if one was changed or is missing
     Verify(VerifyArgs),
 }
 
@@ -99,7 +99,7 @@ fn what(record: &AuditRecord) -> String {
     let kind = record.kind.name();
     match &record.action {
         AuditAction::Accepted { .. } => format!("{kind} accepted"),
-        AuditAction::CancelAsked => format!("{kind}: cancel asked"),
+        AuditAction::CancelAsked => format!("{kind}: cancellation requested"),
         AuditAction::Ended { status, aftermath: None, .. } => format!("{kind} {}", status.name()),
         AuditAction::Ended { status, aftermath: Some(aftermath), .. } => {
             format!("{kind} {} ({aftermath})", status.name())
@@ -118,10 +118,10 @@ fn verdict(seen: &AuditVerification) -> String {
              a backup"
         ),
         (None, Some(head)) => format!(
-            "{records} as written\n  to find out later that none was taken from the end, keep this elsewhere:\n  \
+            "{records} as written\n  to detect later whether records were removed from the end, keep this elsewhere:\n  \
              deployer audit verify --head {head}"
         ),
-        (None, None) => "there is no record yet".to_owned(),
+        (None, None) => "there are no records yet".to_owned(),
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
             }),
             "deploy accepted",
         );
-        check(json!({ "action": "cancel_asked" }), "deploy: cancel asked");
+        check(json!({ "action": "cancel_asked" }), "deploy: cancellation requested");
         let ended = |status: &str, aftermath: Option<&str>| {
             json!({
                 "action": "ended", "status": status, "outcome": null, "aftermath": aftermath,
@@ -172,8 +172,8 @@ mod tests {
             assert!(said.starts_with(expect), "{said}");
         };
         let head = AuditHead { seq: 1, hash: "ab".into() };
-        check(AuditVerdict::Whole { head: None }, "there is no record yet");
-        check(AuditVerdict::Whole { head: Some(head) }, "1 record is as written\n  to find out later");
+        check(AuditVerdict::Whole { head: None }, "there are no records yet");
+        check(AuditVerdict::Whole { head: Some(head) }, "1 record is as written\n  to detect later");
         let broken = serde_json::from_value(json!({ "seq": 3, "reason": "missing" })).unwrap();
         check(AuditVerdict::Broken(broken), "record 3 is missing; 2 records are whole before it\n  see who");
     }

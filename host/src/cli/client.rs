@@ -25,7 +25,7 @@ pub struct Client {
 pub enum ClientError {
     #[error("no deployer answers at {url}: start one with `deployer serve`, or give --server")]
     Unreachable { url: Url, source: reqwest::Error },
-    #[error("the deployer at {url} stopped answering; the job goes on: ask again")]
+    #[error("the deployer at {url} stopped answering; the job continues: ask again")]
     Broken { url: Url, source: reqwest::Error },
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),

@@ -23,7 +23,7 @@ pub struct DeployArgs {
     /// The port that callers reach the service at
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// How it is built and started: the name of a plugin
+    /// The deployment method: how it is built and started, as the name of a plugin
     #[arg(long, default_value = "docker")]
     method: String,
     /// Set a variable of the service's environment. Others on this machine can see it in the list of
@@ -39,13 +39,13 @@ pub struct DeployArgs {
     /// The service's id in the registry [default: the registry gives one]
     #[arg(long, value_name = "ID")]
     droplet_id: Option<u64>,
-    /// Leave the registry alone
+    /// Do not register the service
     #[arg(long)]
     no_register: bool,
-    /// A name for this request: sent twice, it gives the same job
+    /// An idempotency key: a request that is sent again with it gives the same job
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Print the job's id and leave
+    /// Print the job's id and exit
     #[arg(long)]
     detach: bool,
     /// Print the steps' log, too
@@ -112,8 +112,8 @@ fn service_path(given: &str, is_local: bool) -> String {
 
 fn folder_name(path: &str) -> Result<String, Usage> {
     let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
-    let name =
-        name.ok_or_else(|| Usage(format!("{path:?} has no folder's name to deploy under; give --name")))?;
+    let name = name
+        .ok_or_else(|| Usage(format!("{path:?} has no folder's name to give to the service; give --name")))?;
     match service_name_problem(&name) {
         None => Ok(name),
         Some(problem) => Err(Usage(format!(

@@ -152,7 +152,7 @@ fn detached(client: &Client, job: &str, json: bool) {
         other => format!(" --server {other}"),
     };
     line(&format!(
-        "{job} goes on without you\n  follow it: deployer logs {job} --follow{server}\n  \
+        "{job} continues\n  follow it: deployer logs {job} --follow{server}\n  \
          cancel it: deployer cancel {job}{server}"
     ));
 }

@@ -25,7 +25,7 @@ pub struct LogsArgs {
     /// A job's id, or a service's name for its latest job
     #[arg(value_name = "JOB|SERVICE")]
     of: String,
-    /// Go on until the job is over
+    /// Follow the log until the job is over
     #[arg(long, short)]
     follow: bool,
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub struct LogsArgs {
 #[derive(Args, Debug)]
 pub struct HistoryArgs {
     service: String,
-    /// How many jobs
+    /// How many jobs to show
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
     /// Only jobs that are older than this one
@@ -98,7 +98,7 @@ pub async fn cancel(client: &Client, args: CancelArgs, json: bool) -> anyhow::Re
         JobStatus::Pending | JobStatus::Running => {
             let id = &job.deploy_job_id;
             format!(
-                "{id} is ending; what ran before is brought back\n  follow it: deployer logs {id} --follow"
+                "{id} is being cancelled; the previous release is restored\n  follow it: deployer logs {id} --follow"
             )
         }
         JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled => show::result(&job),

@@ -23,7 +23,7 @@ pub fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
     }
 }
 
-/// Prints a line to standard output. A reader that went away (`| head`) is no reason to panic.
+/// Prints a line to standard output. A reader that went away (`| head`) is not a reason to panic.
 pub fn line(text: &str) {
     let mut output = std::io::stdout().lock();
     let _ = writeln!(output, "{}", tame(text)).and_then(|()| output.flush());

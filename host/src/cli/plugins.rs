@@ -71,7 +71,7 @@ enum Installed {
     Unchanged,
 }
 
-/// Shows the plugins of the folder, and the files that are no plugins, with the reason.
+/// Shows the plugins of the folder, and the files that are not plugins, with the reason.
 pub async fn list(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
     let runtime = Runtime::new(&settings.data.join("cache"))?;
     let plugins = Catalog::new(runtime, &settings.plugins).snapshot().await;
@@ -232,7 +232,7 @@ fn ensure_target(workspace: &Path) -> Result<(), BuildError> {
     // Its output belongs to people; standard output is the command's own.
     add.args(["target", "add", TARGET]).current_dir(workspace).stdout(Stdio::null());
     let status = add.status().map_err(|source| BuildError::NoRustup { source })?;
-    check("rustup target add wasm32-wasip2", status, "", "its own words stand above; check the network")
+    check("rustup target add wasm32-wasip2", status, "", "see its output above; check the network")
 }
 
 struct Cargo {
@@ -280,7 +280,7 @@ impl Cargo {
             command.args(["-p", &source.name]);
         }
         let status = command.stdout(Stdio::null()).status().map_err(|source| self.missing(source))?;
-        check("cargo build", status, "", "its own words stand above")
+        check("cargo build", status, "", "see its output above")
     }
 
     fn command(&self) -> Command {

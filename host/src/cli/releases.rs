@@ -18,10 +18,10 @@ use crate::model::ReleaseStatus;
 #[derive(Args, Debug)]
 pub struct RollbackArgs {
     service: String,
-    /// The release to go back to [default: the one that was live before]
+    /// The release to roll back to [default: the previous one]
     #[arg(long, value_name = "RELEASE")]
     to: Option<String>,
-    /// Only say what would run
+    /// Only say which release it would be
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -152,7 +152,7 @@ const UNASKED: &str = "the target could not be asked: this is what the deployer 
 fn plan(service: &str, live: Option<&Release>, back: &Result<&Release, NoRollback>) -> String {
     let now = match live {
         Some(live) => format!("{service} runs release {}", live.release),
-        None => format!("{service} has no release that runs"),
+        None => format!("{service} has no live release"),
     };
     match back {
         Ok(back) => {
@@ -161,7 +161,7 @@ fn plan(service: &str, live: Option<&Release>, back: &Result<&Release, NoRollbac
                 None => String::new(),
             };
             format!(
-                "{now}; going back to {}, made {} by {}{unchecked}",
+                "{now}; rolling back to {}, made {} by {}{unchecked}",
                 back.release, back.created_at, back.deploy_job_id
             )
         }
@@ -262,8 +262,8 @@ mod tests {
             let said = plan("hello", live, &rollback_target("hello", releases, to));
             assert!(said.starts_with(expect), "{said}");
         };
-        check(&releases, None, "hello runs release r3; going back to r2");
-        check(&releases, Some("r1"), "hello runs release r3; going back to r1");
+        check(&releases, None, "hello runs release r3; rolling back to r2");
+        check(&releases, Some("r1"), "hello runs release r3; rolling back to r1");
         check(
             &releases,
             Some("r4"),
@@ -286,7 +286,7 @@ mod tests {
         check(
             &releases,
             Some("r1"),
-            "hello runs release r3; going back to r1, made 2026-01-01T00:00:00.000Z by deploy-1; whether it is still there was not checked: the target",
+            "hello runs release r3; rolling back to r1, made 2026-01-01T00:00:00.000Z by deploy-1; whether it is still there was not checked: the target",
         );
         assert_eq!(
             cells(&releases)[2..],

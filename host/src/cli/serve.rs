@@ -23,7 +23,7 @@ pub async fn run(settings: Settings, observer: Option<Arc<dyn Observer>>) -> any
     };
     server.stop().await?;
     answered?;
-    tracing::info!("stopped; jobs that were under way go on when the deployer starts again");
+    tracing::info!("stopped; running jobs continue when the deployer starts again");
     Ok(ExitCode::SUCCESS)
 }
 

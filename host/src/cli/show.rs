@@ -333,7 +333,7 @@ fn another_try(details: &Value) -> String {
     let retry = |name: &str| details.get("retry")?.get(name)?.as_str();
     match (retry("next_at"), retry("superseded_by")) {
         (Some(next), _) => format!("; tried again at {}", moment(next)),
-        (None, Some(later)) => format!("; not tried again, because {later} came after it"),
+        (None, Some(later)) => format!("; not retried, because {later} is newer"),
         (None, None) => String::new(),
     }
 }

@@ -64,7 +64,7 @@ pub async fn answer(
                         house.seats.spare_one(Instant::now());
                         if complained.is_none_or(|when| when.elapsed() > Duration::from_secs(60)) {
                             complained = Some(Instant::now());
-                            tracing::warn!(%error, "no connection can be taken; raise the limit of open files");
+                            tracing::warn!(%error, "no connection can be accepted; raise the limit of open files");
                         }
                         tokio::time::sleep(NO_DESCRIPTORS).await;
                     }
@@ -194,7 +194,7 @@ impl Problem {
         Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "request-timeout",
-            format!("{what} did not come in time"),
+            format!("{what} did not arrive in time"),
             "send the whole request without pauses",
         )
     }
@@ -203,7 +203,7 @@ impl Problem {
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "too-many-connections",
-            "the deployer has as many connections as it takes, and this one was not in use",
+            "the deployer has reached its limit of connections, and this one was idle",
             "close connections that are not used, and ask again",
         )
     }

@@ -122,7 +122,7 @@ fn rollback_problem(job: JobRecord) -> Problem {
     } else {
         // The deployer is stopping; the job goes on when it starts again.
         let detail =
-            format!("the rollback to release {} is not over yet; it goes on as {}", job.release, job.id);
+            format!("the rollback to release {} is not over yet; it continues as {}", job.release, job.id);
         ("rollback-unfinished", detail)
     };
     let hint = format!("GET /deploy/{} has what was seen, phase by phase", job.id);

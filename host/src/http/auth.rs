@@ -30,7 +30,7 @@ pub enum TokenFileError {
     #[error("the token file {path} has no token; write one a line, as in `ci: $(openssl rand -hex 32)`")]
     Empty { path: PathBuf },
     #[error(
-        "the token in line {line} of {path} is shorter than {SHORTEST} characters or has a blank in it; \
+        "the token in line {line} of {path} is shorter than {SHORTEST} characters or has a space in it; \
          write `name: token`, or a token alone, and make one with: openssl rand -hex 32"
     )]
     Token { path: PathBuf, line: usize },
@@ -42,7 +42,7 @@ impl Tokens {
     /// Reads a token file.
     ///
     /// # Errors
-    /// When it cannot be read, others can read it, or a line is no token. No message has a token.
+    /// When it cannot be read, others can read it, or a line is not a token. No message has a token.
     pub fn load(path: &Path) -> Result<Tokens, TokenFileError> {
         let entries = read(path)?
             .into_iter()

@@ -107,7 +107,7 @@ pub async fn message(State(_): State<Arc<App>>, Body(body): Body) -> Result<Json
         trace_id: message.trace_id,
         message_type: message.kind,
         timestamp: time_text(jiff::Timestamp::now()),
-        detail: "acknowledged and logged; nothing is done for a message: deploy with POST /deploy, \
+        detail: "acknowledged and logged; messages have no effect: deploy with POST /deploy, \
                  ask with GET /state and GET /capabilities",
     }))
 }

@@ -117,7 +117,7 @@ impl Problem {
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "defect",
-            "the deployer has a defect that this request met; jobs that run are not touched by it",
+            "the deployer has a defect that this request triggered; running jobs are not affected",
             "the server's log has the place; please report it",
         )
     }

@@ -70,7 +70,7 @@ fn limit(query: &BTreeMap<String, String>, problems: &mut Vec<FieldProblem>) -> 
 /// Where a stream of events goes on: after this event. The header comes from a client that lost its stream.
 ///
 /// # Errors
-/// When it is no number.
+/// When it is not a number.
 pub fn resume_after(header: Option<&str>, query: &BTreeMap<String, String>) -> Result<u64, Problem> {
     let (field, text) = match (header, query.get("after")) {
         (Some(text), _) => ("Last-Event-ID", text),

@@ -31,11 +31,11 @@ impl Streams {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let own = open.get(&caller).copied().unwrap_or_default();
         if own >= self.most_of_caller {
-            return Err(too_many(format!("{own} streams of events are open for you, which is the most")));
+            return Err(too_many(format!("{own} event streams are open for you, which is the maximum")));
         }
         let all: usize = open.values().sum();
         if all >= self.most {
-            return Err(too_many(format!("{all} streams of events are open, which is the most")));
+            return Err(too_many(format!("{all} event streams are open, which is the maximum")));
         }
         open.insert(caller.clone(), own + 1);
         Ok(OpenStream { open: self.open.clone(), caller })
@@ -55,7 +55,7 @@ impl Drop for OpenStream {
 }
 
 fn too_many(detail: String) -> Problem {
-    let hint = "close one, or ask GET /deploy/{id} from time to time instead";
+    let hint = "close one, or poll GET /deploy/{id} instead";
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-streams", detail, hint)
 }
 
@@ -71,7 +71,7 @@ mod tests {
         let first = open("ann").ok();
         let second = open("ann").ok();
         assert!(first.is_some() && second.is_some());
-        assert!(open("ann").is_err_and(|detail| detail.starts_with("2 streams of events are open for you")));
+        assert!(open("ann").is_err_and(|detail| detail.starts_with("2 event streams are open for you")));
         let third = open("bob").ok();
         assert!(third.is_some());
         assert!(open("eve").is_err_and(|detail| detail.starts_with("3 streams")));

@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(seconds(start, at("2026-01-01T00:00:01.500Z")), Some(1.25));
         assert_eq!(seconds(start, None), None);
         assert_eq!(seconds(None, start), None);
-        // A clock that was set back is no negative duration.
+        // A clock that was set back does not give a negative duration.
         assert_eq!(seconds(at("2026-01-01T00:00:01Z"), at("2026-01-01T00:00:00Z")), Some(0.0));
     }
 }

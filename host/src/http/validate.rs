@@ -62,7 +62,7 @@ pub struct InvalidRequest {
 /// Reads `POST /deploy/{id}/rollback`'s body, which may be empty: the release to go back to.
 ///
 /// # Errors
-/// When it is no object, or `release` is no text.
+/// When it is not an object, or `release` is not a string.
 pub fn rollback_release(body: &[u8]) -> Result<Option<String>, Problem> {
     if body.trim_ascii().is_empty() {
         return Ok(None);

@@ -102,7 +102,7 @@ fn too_late(job: &JobRecord) -> Refusal {
     Refusal::Conflict {
         code: "past-no-return",
         detail: format!("release {} of {} is verified and live", job.release, job.service),
-        hint: format!("to go back: POST /deploy/{}/rollback", job.id),
+        hint: format!("to roll back: POST /deploy/{}/rollback", job.id),
     }
 }
 

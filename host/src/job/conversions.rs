@@ -40,7 +40,7 @@ pub fn of_release(root: &str, release: &ReleaseRecord, job: &str, settings: &Val
 pub fn release(root: &str, record: &ReleaseRecord) -> Option<Release> {
     let mut artifact = record.artifact()?.clone();
     let mut instance = record.instance()?.clone();
-    // An older build took names of any length: they are no reason that nothing can follow such a release.
+    // An older build took names of any length: they are not a reason to let nothing follow such a release.
     let names = [&mut artifact.kind, &mut artifact.reference, &mut artifact.digest];
     for name in names.into_iter().chain([&mut instance.kind, &mut instance.name]) {
         limits::cut(name, limits::IDENTIFIER);

@@ -110,7 +110,7 @@ pub struct Capabilities {
     /// The names that `deployment_method` may have: those that both a `build` and a `start` plugin answer to.
     pub methods: Vec<String>,
     pub plugins: Vec<PluginSummary>,
-    /// Files in the plugins' folder that are no plugins for this deployer.
+    /// Files in the plugins' folder that are not plugins for this deployer.
     pub refused: Vec<RefusedPlugin>,
     /// As in `root@203.0.113.7:22`.
     pub target: String,

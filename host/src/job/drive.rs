@@ -198,7 +198,7 @@ impl Runner {
             Phase::Build => phases::in_time(phase, limit, self.build()).await,
             Phase::StartService => phases::in_time(phase, limit, self.start()).await,
             Phase::VerifyHealth => phases::in_time(phase, limit, self.probe()).await,
-            // Past the point of no return, only the phase's own limit counts: a slow registry is no reason to call a
+            // Past the point of no return, only the phase's own limit counts: a slow registry is not a reason to call a
             // healthy deployment failed.
             Phase::Register => self.register_in_time().await,
         }

@@ -1,4 +1,4 @@
-//! What every job works with, and what a job asks of it that is no plugin's work.
+//! What every job works with, and what a job asks of it that is not a plugin's work.
 
 use std::path::PathBuf;
 use std::sync::Arc;

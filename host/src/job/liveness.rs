@@ -27,7 +27,7 @@ impl Runner {
             Ok(()) => {}
             Err(Interrupt::Failed { failure, .. }) => return Life::Unseen(failure.seen),
             Err(Interrupt::Cancelled | Interrupt::TakenOver(_) | Interrupt::Journal(_)) => {
-                return Life::Unseen("the job was cut off".into());
+                return Life::Unseen("the job was interrupted".into());
             }
         }
         let Some(instance) = self.previous_instance() else {

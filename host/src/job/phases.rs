@@ -50,7 +50,7 @@ pub(in crate::job) async fn in_time(
             Fault::Target,
             &format!("finish {phase} in time"),
             &format!("the {}'s limit of {:?} is over", limit.whose, limit.time),
-            "see the log for what took so long, or raise the limit under [timeouts] in the pipeline",
+            "see in the job's log and calls what took so long, or raise the limit in [timeouts] of the pipeline",
         ))
     })
 }

@@ -71,11 +71,12 @@ impl Runner {
             let (true, None, Some(process)) = (calls.contains(&call.step), &call.exit, &call.process) else {
                 continue;
             };
-            self.host.end_leftover(process).await.map_err(|error| {
-                fail(Fault::Target, "end a command that was cut off", &error, "deploy again")
-            })?;
+            self.host
+                .end_leftover(process)
+                .await
+                .map_err(|error| fail(Fault::Target, "end an interrupted command", &error, "deploy again"))?;
             if call.outcome.is_none() {
-                self.host.journal.call_ended(call.id, "cut off, and ended", None, "", 0).await?;
+                self.host.journal.call_ended(call.id, "interrupted, and ended", None, "", 0).await?;
             }
         }
         Ok(())

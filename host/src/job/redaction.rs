@@ -84,7 +84,7 @@ impl Runner {
             let missing = names.iter().filter(|name| !values.contains_key(*name));
             let missing: Vec<&str> = missing.map(String::as_str).collect();
             if !missing.is_empty() {
-                let because = problem.as_deref().unwrap_or("they are not there");
+                let because = problem.as_deref().unwrap_or("they are missing");
                 let missing = missing.join(", ");
                 self.warn(&format!(
                     "could not read the values of {missing} of release {release} from {path}: {because}; they are not \
@@ -203,7 +203,7 @@ fn hidden(values: &BTreeMap<String, Secret>, is_public: impl Fn(&str) -> bool) -
     secret.map(|(name, value)| Hidden::variable(name, value.clone())).collect()
 }
 
-/// Texts that are no secrets even where a variable has them for a value: what a release is called, where it lives,
+/// Texts that are not secret even where a variable has them for a value: what a release is called, where it lives,
 /// and how callers reach it.
 fn spared(host: &Host, job: &JobRecord) -> Vec<String> {
     let mut texts = vec![job.service.clone(), job.method.clone(), job.id.clone()];

@@ -41,7 +41,7 @@ impl Runner {
             Ok(Ok(())) => None,
             Ok(Err(Interrupt::Journal(error))) => return Err(error),
             Ok(Err(Interrupt::Failed { failure, .. })) => Some(failure.to_string()),
-            Ok(Err(Interrupt::TakenOver(holder))) => Some(format!("the service is now with {holder}")),
+            Ok(Err(Interrupt::TakenOver(holder))) => Some(format!("{holder} took the service over")),
             Ok(Err(Interrupt::Cancelled)) => Some("the job was cancelled".into()),
             Err(_) => Some(format!("it took longer than {LIMIT:?}")),
         };
@@ -144,7 +144,7 @@ impl Runner {
         if unremoved.is_none() {
             record = release::after(&record, ReleaseEvent::Removed);
             if let Err(error) = records::publish(&guard.ssh, &self.host, &record).await {
-                return Ok(Some(format!("could not record on the target that it is removed: {error}")));
+                return Ok(Some(format!("could not record on the target that it was removed: {error}")));
             }
             self.host.journal.put_release(&record).await?;
         }

@@ -52,7 +52,7 @@ impl Runner {
         Ok(changes)
     }
 
-    /// Corrects the target's records. That one cannot be written now is no reason to do nothing.
+    /// Corrects the target's records. That one cannot be written now is not a reason to do nothing.
     pub(super) async fn correct_target(&self, guard: &LeaseGuard, changes: Changes) -> Result<(), Interrupt> {
         for release in &changes.target {
             if let Err(error) = records::publish(&guard.ssh, &self.host, release).await {

@@ -116,7 +116,7 @@ pub enum BreakReason {
     OutOfOrder,
 }
 
-/// A row of the store. The record is in bytes, because a changed one may be no text.
+/// A row of the store. The record is in bytes, because a changed one may not be text.
 pub struct Link<'a> {
     pub seq: u64,
     pub record: &'a [u8],

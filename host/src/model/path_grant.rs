@@ -33,7 +33,7 @@ pub enum BadPathGrant {
          `{grant}:/etc/motd`, or with `/` at its end for all that is in a folder"
     )]
     BadPath { given: String, grant: Grant },
-    #[error("{given:?}: only `{{service}}` stands for something in a path")]
+    #[error("{given:?}: `{{service}}` is the only placeholder in a path")]
     BadPlaceholder { given: String },
 }
 

@@ -19,7 +19,7 @@ pub struct Plan {
     /// Plans that are older than this setting keep by the default.
     #[serde(default)]
     pub keep: Keep,
-    /// The variables whose values are no secrets.
+    /// The variables whose values are not secret.
     #[serde(default)]
     pub public: BTreeSet<String>,
 }

@@ -46,7 +46,7 @@ pub enum ReleaseEvent {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "a release that is {status:?} cannot take {event:?}: this is a defect of the deployer, please report it"
+    "a release that is {status:?} cannot take {event:?}: this is a defect of the deployer; please report it"
 )]
 pub struct IllegalReleaseEvent {
     status: ReleaseStatus,

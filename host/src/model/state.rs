@@ -46,7 +46,7 @@ pub enum JobEvent {
 }
 
 #[derive(Debug, Error)]
-#[error("a job that is {state:?} cannot take {event:?}: this is a defect of the deployer, please report it")]
+#[error("a job that is {state:?} cannot take {event:?}: this is a defect of the deployer; please report it")]
 pub struct IllegalEvent {
     state: Box<JobState>,
     event: Box<JobEvent>,

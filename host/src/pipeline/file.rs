@@ -89,7 +89,7 @@ pub struct Retention {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Environment {
-    /// The names of variables whose values are no secrets.
+    /// The names of variables whose values are not secret.
     pub public: Option<Vec<Spanned<String>>>,
 }
 

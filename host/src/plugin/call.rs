@@ -127,7 +127,7 @@ impl Invocation {
         let lacks_service = !step.grants.has(Grant::ServiceRead);
         let line = step.grants.line_with(&plugin.name, Grant::ServiceRead);
         let hint =
-            format!("the plugin may miss a grant: add to `[grants]` in {}: `{line}`", step.pipeline_file);
+            format!("the plugin may lack a grant: add to `[grants]` in {}: `{line}`", step.pipeline_file);
         let outcome = match indices(&plugin.code) {
             Some(indices) => {
                 runtime.sandboxed(&plugin, step, |store, instance| call(indices, store, instance)).await

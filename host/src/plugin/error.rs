@@ -111,7 +111,7 @@ impl StepFailure {
             }
             Self::Cancelled => "deploy again when you want it".into(),
             Self::Unrecorded(_) => "make room on the deployer's disk, and restart it".into(),
-            Self::Missing => format!("take the plugin `{plugin}` out of this phase, or use a build that has it"),
+            Self::Missing => format!("remove the plugin `{plugin}` from this phase, or use a build that has it"),
             Self::Incompatible(_) => format!("rebuild the plugin `{plugin}` against this host's contract"),
             Self::InvalidAnswer(_) => format!("fix the plugin `{plugin}`"),
             Self::Exceeded(_) => format!("fix the plugin `{plugin}`: it says or asks for more than a plugin may"),
@@ -127,16 +127,16 @@ impl fmt::Display for StepFailure {
                 write!(f, "could not {}: {}", error.attempted, error.seen)
             }
             Self::Trapped { message, last_lines } => {
-                write!(f, "broke off: {message}{}", Said(last_lines))
+                write!(f, "crashed: {message}{}", Said(last_lines))
             }
             Self::TimedOut { after, last_lines } => write!(
                 f,
-                "did not come to an end within {} s and called nothing meanwhile: it may loop{}",
+                "did not end within {} s, and called nothing meanwhile: it may be in a loop{}",
                 after.as_secs_f32(),
                 Said(last_lines)
             ),
             Self::TimedOutIn { after, call } => {
-                write!(f, "did not come to an end within {} s, and waited in {call}", after.as_secs_f32())
+                write!(f, "did not end within {} s: it was waiting in {call}", after.as_secs_f32())
             }
             Self::OutOfMemory { limit_bytes, last_lines } => {
                 write!(f, "needs more than its {} MiB of memory{}", limit_bytes >> 20, Said(last_lines))
@@ -208,7 +208,7 @@ mod tests {
         let error = StepError { plugin: "smoke".into(), function: "verify", failure };
         assert_eq!(
             error.to_string(),
-            "`verify` of the plugin `smoke` broke off: unreachable; it said last:\npanicked at x.rs; fix the \
+            "`verify` of the plugin `smoke` crashed: unreachable; it said last:\npanicked at x.rs; fix the \
              plugin `smoke`; its whole output is in the step's log"
         );
     }

@@ -338,10 +338,10 @@ impl Channels {
 
 fn reason_text(reason: &ChannelOpenFailure) -> String {
     match reason {
-        ChannelOpenFailure::AdministrativelyProhibited => "its settings forbid it".into(),
-        ChannelOpenFailure::ConnectFailed => "it has as many sessions as it allows".into(),
-        ChannelOpenFailure::UnknownChannelType => "it does not know this kind of channel".into(),
-        ChannelOpenFailure::ResourceShortage => "it is short of resources".into(),
+        ChannelOpenFailure::AdministrativelyProhibited => "the server's settings forbid it".into(),
+        ChannelOpenFailure::ConnectFailed => "the server has reached its limit of sessions".into(),
+        ChannelOpenFailure::UnknownChannelType => "the server does not know this kind of channel".into(),
+        ChannelOpenFailure::ResourceShortage => "the server is short of resources".into(),
         ChannelOpenFailure::Other { reason, .. } => reason.clone(),
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn dial(target: &Target, credentials: &Credentials) -> Result<D
     let (host_key, ended) = (gate.host_key.clone(), gate.ended.clone());
     let mut handle = timeout_at(deadline, client::connect_stream(config, stream, gate))
         .await
-        .map_err(|_| silent(target, "the port is open, but no SSH handshake came about"))?
+        .map_err(|_| silent(target, "the port is open, but the SSH handshake did not succeed"))?
         .map_err(|error| match error {
             GateError::Refused(error) => error,
             GateError::Protocol(error) => {
@@ -50,7 +50,7 @@ pub(super) async fn dial(target: &Target, credentials: &Credentials) -> Result<D
         })?;
     timeout_at(deadline, authenticate(&mut handle, target, credentials, key))
         .await
-        .map_err(|_| silent(target, "the handshake was done, but not the authentication"))??;
+        .map_err(|_| silent(target, "the handshake succeeded, but not the authentication"))??;
 
     let host_key = host_key.get().cloned().ok_or_else(|| SshError::Handshake {
         target: target.to_string(),
@@ -117,7 +117,7 @@ async fn reach(target: &Target, deadline: Instant) -> Result<TcpStream, SshError
             Ok(Err(error)) => {
                 last = SshError::Unreachable { target: target.to_string(), source: Arc::new(error) };
             }
-            Err(_) => last = silent(target, "no TCP connection came about"),
+            Err(_) => last = silent(target, "no TCP connection could be opened"),
         }
     }
     Err(last)
@@ -156,7 +156,7 @@ async fn authenticate(
             let methods: Vec<String> = remaining_methods.iter().map(String::from).collect();
             match partial_success {
                 true => format!("the server wants {} besides", methods.join(" or ")),
-                false => format!("the server refused it (it takes {})", methods.join(", ")),
+                false => format!("the server refused it (it accepts {})", methods.join(", ")),
             }
         }
     };

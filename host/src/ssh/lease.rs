@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct LeaseRequest {
     /// The folder on the target. It is made when it is missing.
     pub folder: String,
-    /// The deployer, by an id that it keeps: its own lease from before a crash is no obstacle.
+    /// The deployer, by an id that it keeps: its own lease from before a crash is not an obstacle.
     pub owner: String,
     /// What it is taken for.
     pub job: String,

@@ -30,7 +30,7 @@ impl ConnectionMark {
         self.alive
     }
 
-    /// Whether the connection of this moment is gone by a later one. That none ever came about is no loss.
+    /// Whether the connection of this moment is gone by a later one. One that was never made is not lost.
     pub fn lost_by(self, later: ConnectionMark) -> bool {
         let was_there = self.made > 0;
         was_there && (!later.alive || later.made != self.made)

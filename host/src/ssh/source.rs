@@ -147,7 +147,7 @@ impl Reader {
         }
         let digest = hex::encode(self.digest.finalize_reset());
         if digest != self.sha256.to_ascii_lowercase() {
-            return Err(changed(&self.path, "its content is another one"));
+            return Err(changed(&self.path, "its content is different"));
         }
         Ok(())
     }

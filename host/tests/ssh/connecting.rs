@@ -166,7 +166,7 @@ async fn who_does_not_answer_is_said_in_time() {
             drop(stream);
         }
     });
-    check(&format!("root@127.0.0.1:{port}"), "no SSH connection came about").await;
+    check(&format!("root@127.0.0.1:{port}"), "no SSH connection could be made").await;
 }
 
 #[tokio::test]

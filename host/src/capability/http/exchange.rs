@@ -93,7 +93,9 @@ pub(super) fn headers(given: &[(String, String)], to_registry: bool) -> Result<H
             return Err(format!("the header {known} cannot be sent to the registry; leave it out"));
         }
         if known == HOST && (headers.contains_key(HOST) || value.parse::<Authority>().is_err()) {
-            return Err(format!("the header host must be one name with a port or without, and is {value:?}"));
+            return Err(format!(
+                "the header `host` must be a name, with or without a port, and is {value:?}"
+            ));
         }
         let value = HeaderValue::from_str(value);
         let value = value.map_err(|_| format!("the header {name} has a value that cannot be sent"))?;

@@ -40,14 +40,14 @@ fn path_problem(path: &str) -> Option<String> {
     }
     // URL parsers leave some of these out, and so join what stood apart.
     if path.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Some(format!("the path {} has a blank or a control character in it", shown(path)));
+        return Some(format!("the path {} has a space or a control character in it", shown(path)));
     }
     if path.contains('#') {
         return Some(format!("the path {} has a `#` in it; write it as %23", shown(path)));
     }
     let way = path.split('?').next().unwrap_or_default();
     if way.starts_with("//") {
-        return Some(format!("the path {} begins with `//`, as a way to another host does", shown(path)));
+        return Some(format!("the path {} begins with `//`, which would address another host", shown(path)));
     }
     let mut read = way.to_owned();
     for _ in 0..=LAYERS {
@@ -162,7 +162,7 @@ mod tests {
         check("http://h/api", "/a/%5c..%5cadmin", Err("`\\`"));
         check("http://h/api", "/.\t./admin", Err("control character"));
         check("http://h/api", "/.\n./admin", Err("control character"));
-        check("http://h/api", "/a b", Err("blank"));
+        check("http://h/api", "/a b", Err("space"));
         check("http://h/api", "/a#/../admin", Err("%23"));
         check("http://h", "//other/x", Err("another host"));
         check("http://h", "/\\other/x", Err("`\\`"));

@@ -213,11 +213,11 @@ async fn each_slowness_has_its_end_and_its_answer() {
     assert!((9.0..13.0).contains(&silent.1), "{}", silent.1);
     for (answer, took) in [head, drip] {
         assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
-        assert!(answer.contains("the request's head did not come in time"), "{answer}");
+        assert!(answer.contains("the request's head did not arrive in time"), "{answer}");
         assert!((9.0..13.0).contains(&took), "{took}");
     }
     assert!(body.0.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{}", body.0);
-    assert!(body.0.contains("the request's body did not come in time"), "{}", body.0);
+    assert!(body.0.contains("the request's body did not arrive in time"), "{}", body.0);
     assert!((14.0..18.0).contains(&body.1), "{}", body.1);
 }
 

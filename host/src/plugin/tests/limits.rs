@@ -128,7 +128,7 @@ async fn a_host_call_that_waits_ends_with_the_steps_time() {
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     let calls = recorder.calls();
     let (_, _, ended) = calls.first().unwrap();
-    assert_eq!(ended.as_ref().unwrap().error.as_deref(), Some("the step's time is up"));
+    assert_eq!(ended.as_ref().unwrap().error.as_deref(), Some("the step has reached its time limit"));
 }
 
 #[tokio::test]

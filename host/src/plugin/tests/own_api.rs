@@ -1,4 +1,4 @@
-//! The deployer's own API is no destination for a plugin, whichever way it takes; and the registry's credentials
+//! The deployer's own API is not a destination for a plugin, whichever way it takes; and the registry's credentials
 //! go to the registry only.
 
 use std::net::SocketAddr;

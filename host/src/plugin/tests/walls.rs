@@ -103,8 +103,12 @@ async fn environments_are_read_by_no_name() {
     ] {
         refused(&there, &with, "only the deployer itself writes there").await;
     }
-    refused(&there, &format!("link {} x ../env/0001", there.path("releases")), "leads out of the folder")
-        .await;
+    refused(
+        &there,
+        &format!("link {} x ../env/0001", there.path("releases")),
+        "points outside of the folder",
+    )
+    .await;
     refused(&there, &format!("variables {theirs}"), "not this release's environment").await;
     refused(&there, &format!("variables-read {env}"), "a service's environment is there").await;
     refused(&there, &format!("place {}", there.path("env/0002")), "not this release's environment").await;

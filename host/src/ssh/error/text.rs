@@ -56,7 +56,7 @@ impl SshError {
             }
             Self::Unreachable { target, source } => format!("{target} cannot be reached: {source}"),
             Self::Handshake { target, cause } => {
-                format!("{target} answered, but no SSH connection came about: {cause}")
+                format!("{target} answered, but no SSH connection could be made: {cause}")
             }
             Self::AuthenticationRefused(refused) => format!(
                 "{} does not let the user {} in with the key {} ({}): {}",
@@ -77,7 +77,7 @@ impl SshError {
                 )
             }
             Self::LeaseLost { folder, holder } => {
-                format!("the lease on {folder} was lost; it is now with {holder}")
+                format!("the lease on {folder} was lost; {holder} has it now")
             }
             Self::TimedOut { command, limit, ended, last } => {
                 let last = match last.trim_end() {
@@ -166,10 +166,10 @@ impl SshError {
                 "add this line to ~{}/.ssh/authorized_keys on the server:\n{}",
                 refused.user, refused.line
             ),
-            Self::Lost { .. } => "look at what it left on the target, or do it again".into(),
-            Self::LeaseLost { .. } => "leave the service to whoever has it, or deploy again".into(),
+            Self::Lost { .. } => "check what it left on the target, or do it again".into(),
+            Self::LeaseLost { .. } => "leave the service to its new holder, or deploy again".into(),
             Self::TimedOut { .. } => "find out what it waited for, or give it more time".into(),
-            Self::Cancelled { .. } => "nothing: this was asked for".into(),
+            Self::Cancelled { .. } => "nothing: this was requested".into(),
             Self::NotStarted { .. } => "check the user's login shell on the target".into(),
             Self::NoDirectory { .. } | Self::NoEnvironmentFile { .. } => {
                 "create it before running the command".into()
@@ -222,7 +222,7 @@ impl fmt::Display for KeyProblem {
             Self::Missing => f.write_str("there is no such file"),
             Self::Unreadable(source) => write!(f, "it cannot be read: {source}"),
             Self::OpenToOthers(mode) => {
-                write!(f, "its permissions are {mode:04o}, so others than its owner get at it")
+                write!(f, "its permissions are {mode:04o}, so users other than its owner can read it")
             }
             Self::Encrypted => f.write_str("it is encrypted with a passphrase"),
             Self::PublicHalf => f.write_str("it is the public half of a key"),
