@@ -184,7 +184,7 @@ async fn a_file_that_changes_is_never_taken_for_what_it_was() {
         std::fs::remove_file(path).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
     };
-    check("folder/small", &pipe, "no file").await;
+    check("folder/small", &pipe, "not a file").await;
 }
 
 #[tokio::test]
