@@ -74,7 +74,7 @@ mod tests {
         assert!(open("ann").is_err_and(|detail| detail.starts_with("2 event streams are open for you")));
         let third = open("bob").ok();
         assert!(third.is_some());
-        assert!(open("eve").is_err_and(|detail| detail.starts_with("3 streams")));
+        assert!(open("eve").is_err_and(|detail| detail.starts_with("3 event streams")));
         drop(first);
         assert!(open("ann").is_ok());
         drop((second, third));

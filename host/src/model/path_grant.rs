@@ -118,7 +118,7 @@ mod tests {
         check("target.write:etc", "begin with `/`");
         check("target.write:", "begin with `/`");
         check("target.write:/a/../b", "without `.` and `..`");
-        check("target.write:/a/*", "only `{service}` stands");
-        check("target.write:/a/{release}", "only `{service}` stands");
+        check("target.write:/a/*", "`{service}` is the only placeholder");
+        check("target.write:/a/{release}", "`{service}` is the only placeholder");
     }
 }

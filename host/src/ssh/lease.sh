@@ -8,7 +8,8 @@
 # that cannot be asked can end it.
 folder=$1 action=$2 seconds=$3 owner=$4 token=$5 job=$6 who=$7 expected=$8
 umask 022
-if [ "$action" = take ] && [ ! -d "$folder" ] && { [ -e "$folder" ] || [ -L "$folder" ]; }; then
+# Whether it is there, and then what it is: another deployer may be making it.
+if [ "$action" = take ] && { [ -e "$folder" ] || [ -L "$folder" ]; } && [ ! -d "$folder" ]; then
   echo 'foreign file'
   exit 0
 fi

@@ -53,6 +53,16 @@ fn in_todays_words(mut release: Value) -> Value {
     release
 }
 
+/// How far a job is, only who runs it knows.
+fn without_progress(mut answer: Value) -> Value {
+    let one = |job: &mut Value| drop(job.as_object_mut().and_then(|job| job.remove("progress")));
+    match answer.as_array_mut() {
+        Some(jobs) => jobs.iter_mut().for_each(one),
+        None => one(&mut answer),
+    }
+    answer
+}
+
 fn releases_in_todays_words(releases: &Value) -> Vec<Value> {
     releases.as_array().unwrap().iter().cloned().map(in_todays_words).collect()
 }
@@ -81,7 +91,8 @@ async fn a_journal_of_an_earlier_version_is_read_whole() {
                 assert!(!now.is_empty());
                 assert_eq!(now, then, "{version}: {path}");
             } else {
-                assert_eq!(answer.body, told, "{version}: {path}");
+                let (now, then) = (without_progress(answer.body), without_progress(told));
+                assert_eq!(now, then, "{version}: {path}");
             }
         }
 

@@ -125,7 +125,7 @@ async fn placing_records_names_and_no_values() {
     assert_eq!(error.fault, Fault::Plugin);
     let step = StepContext { environment: EnvironmentSource::OnTarget, ..step };
     let error = found(step, "place", "/opt/fpai/services/one/env/0001").await.unwrap_err().into_error();
-    assert!(error.attempted.starts_with("see where /opt/fpai/services/one/env"), "{error:?}");
+    assert!(error.attempted.starts_with("resolve the path /opt/fpai/services/one/env"), "{error:?}");
 }
 
 /// Answers one request with a body, and returns what was asked.
