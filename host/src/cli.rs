@@ -60,7 +60,7 @@ enum Command {
     Cancel(jobs::CancelArgs),
     /// List a service's releases on the server, newest first
     Releases(releases::ReleasesArgs),
-    /// List who did what, newest first, or verify that no record was changed or taken away
+    /// List who did what, newest first, or verify that no record was changed or removed
     Audit(audit::AuditArgs),
     /// See and build plugins
     #[command(subcommand)]
@@ -83,7 +83,7 @@ pub struct ServerFlags {
     /// The deployer's address
     #[arg(long, value_name = "URL", env = "DEPLOYER_SERVER", hide_env_values = true, default_value = SERVER)]
     server: String,
-    /// A file whose first token is sent [env: DEPLOYER_TOKEN_FILE]
+    /// A file of tokens, of which the first is sent [env: DEPLOYER_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     token_file: Option<String>,
 }

@@ -59,7 +59,7 @@ pub struct Layer {
     /// The droplet registry; without one, Register is skipped [env: DEPLOYER_REGISTRY]
     #[arg(long, value_name = "URL")]
     pub registry: Option<String>,
-    /// The bearer token for the registry [env: DEPLOYER_REGISTRY_TOKEN_FILE]
+    /// A file with the bearer token for the registry [env: DEPLOYER_REGISTRY_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     pub registry_token_file: Option<String>,
     /// The folder with the services; a service_path must be inside it [env: DEPLOYER_SERVICES] [default: .]

@@ -36,7 +36,7 @@ async fn what_is_not_there_is_not_promised(method: &'static str, name: &str, pla
         let file = plugins.join(format!("{plugin}.wasm"));
         let (whole, aside) = (std::fs::read(&file).unwrap(), plugins.join("aside"));
         std::fs::rename(&file, &aside).unwrap();
-        let deploy = "none of its releases can be gone back to";
+        let deploy = "it cannot roll back to any of its releases";
         scene.refuses(&format!("the plugin `{plugin}`, "), deploy).await;
         std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
         scene.refuses(&format!("the plugin `{plugin}` cannot be loaded"), deploy).await;
@@ -175,7 +175,7 @@ async fn an_image_that_vanishes_before_start_costs_nothing() {
     assert_eq!(failed.phase("Build")["status"], "success", "{:#}", failed.0);
     assert_eq!(failed.phase("Start Service")["status"], "failed", "{:#}", failed.0);
     assert!(
-        failed.error().contains(&format!("no longer has its image as it was made: {image}")),
+        failed.error().contains(&format!("gone from the target, or was changed there: {image}")),
         "{:#}",
         failed.0
     );

@@ -28,7 +28,7 @@ pub enum FolderError {
     Link(PathBuf),
     #[error("{} is not a folder any more", .0.display())]
     NoFolder(PathBuf),
-    #[error("{} is another folder than the one that the job was accepted for", .0.display())]
+    #[error("{} is not the folder that the job was accepted for", .0.display())]
     Replaced(PathBuf),
     #[error("{} cannot be opened: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },

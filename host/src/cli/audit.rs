@@ -114,7 +114,7 @@ fn verdict(seen: &AuditVerification) -> String {
     };
     match (&seen.broken, &seen.head) {
         (Some(broken), _) => format!(
-            "{broken}; {records} whole before it\n  see who can write to the journal's file, and compare it with \
+            "{broken}; {records} intact before it\n  see who can write to the journal's file, and compare it with \
              a backup"
         ),
         (None, Some(head)) => format!(
@@ -175,6 +175,6 @@ mod tests {
         check(AuditVerdict::Whole { head: None }, "there are no records yet");
         check(AuditVerdict::Whole { head: Some(head) }, "1 record is as written\n  to detect later");
         let broken = serde_json::from_value(json!({ "seq": 3, "reason": "missing" })).unwrap();
-        check(AuditVerdict::Broken(broken), "record 3 is missing; 2 records are whole before it\n  see who");
+        check(AuditVerdict::Broken(broken), "record 3 is missing; 2 records are intact before it\n  see who");
     }
 }

@@ -41,7 +41,7 @@ impl Display {
         } else if is_terminal {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
             bar.set_style(spinner());
-            bar.set_message("waiting for its turn");
+            bar.set_message("waiting for other jobs");
             bar.enable_steady_tick(Duration::from_millis(100));
             let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
                 && std::io::stdout().is_terminal();

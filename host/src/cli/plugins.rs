@@ -44,7 +44,7 @@ pub enum BuildError {
     Missing { program: String, source: std::io::Error },
     #[error(
         "Rust here cannot build for {TARGET}, and rustup, which would add that, cannot be run: {source}; \
-         install {TARGET}'s standard library as your Rust came, or install rustup: https://rustup.rs"
+         install {TARGET}'s standard library the way you installed Rust, or rustup: https://rustup.rs"
     )]
     NoRustup { source: std::io::Error },
     #[error("{program} failed ({status}): {seen}; {next}")]
@@ -212,7 +212,7 @@ fn choose(sources: Vec<Source>, names: &[String]) -> Result<Vec<Source>, Usage> 
         ));
     }
     if let Some(name) = names.iter().find(|name| !sources.iter().any(|source| &source.name == *name)) {
-        return Err(Usage(format!("there are no sources of a plugin {name:?}; there are {}", known())));
+        return Err(Usage(format!("there are no sources of a plugin {name:?}; the plugins are {}", known())));
     }
     Ok(sources.into_iter().filter(|source| names.is_empty() || names.contains(&source.name)).collect())
 }

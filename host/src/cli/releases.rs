@@ -191,7 +191,7 @@ fn rollback_cell(release: &Release) -> String {
     match (release.status, &release.unavailable, &release.unchecked) {
         (ReleaseStatus::Retired, Some(because), _) => format!("no: {because}"),
         (ReleaseStatus::Retired, None, Some(reason)) => format!("not checked: {reason}"),
-        (ReleaseStatus::Retired, None, None) if release.is_rollback_target => "takes this one".into(),
+        (ReleaseStatus::Retired, None, None) if release.is_rollback_target => "the default".into(),
         (ReleaseStatus::Retired, None, None) => "with --to".into(),
         (
             ReleaseStatus::Candidate
@@ -267,12 +267,12 @@ mod tests {
         check(
             &releases,
             Some("r4"),
-            "hello cannot go back to release r4: it failed\n  these releases can be",
+            "hello cannot roll back to release r4: it failed\n  you can roll back to these",
         );
-        check(&releases, Some("r0"), "hello cannot go back to release r0: there is no such release");
-        check(&[], None, "no release of hello runs, so there is none before it");
+        check(&releases, Some("r0"), "hello cannot roll back to release r0: the target has no such release");
+        check(&[], None, "hello has no live release to roll back from");
         let cells = |releases: &[Release]| releases.iter().map(rollback_cell).collect::<Vec<_>>();
-        assert_eq!(cells(&releases), ["", "", "takes this one", "with --to"]);
+        assert_eq!(cells(&releases), ["", "", "the default", "with --to"]);
 
         releases[2] = Release {
             unavailable: because("its image is gone"),
@@ -280,8 +280,8 @@ mod tests {
             ..releases[2].clone()
         };
         releases[3].unchecked = because("the target does not answer");
-        let refused = "hello runs release r3, and cannot go back to r2, the one before it: its image is gone\n  \
-                       release r1 can be gone back to";
+        let refused = "hello runs release r3, and cannot roll back to r2, the one before it: its image is gone\n  \
+                       you can roll back to release r1 if you name it";
         check(&releases, None, refused);
         check(
             &releases,

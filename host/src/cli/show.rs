@@ -307,7 +307,7 @@ fn achieved(details: &Value) -> String {
 fn warnings(job: &Job) -> Vec<String> {
     let left = job.retention.iter().flat_map(|retention| &retention.left);
     let mut texts: Vec<String> =
-        left.map(|left| format!("release {} is not removed: {}", left.release, left.because)).collect();
+        left.map(|left| format!("release {} was not removed: {}", left.release, left.because)).collect();
     for phase in &job.phases {
         let list = |name: &str| phase.details.get(name).and_then(Value::as_array).into_iter().flatten();
         for finding in list("findings").filter(|finding| is_warning(finding)) {
@@ -332,7 +332,7 @@ fn warnings(job: &Job) -> Vec<String> {
 fn another_try(details: &Value) -> String {
     let retry = |name: &str| details.get("retry")?.get(name)?.as_str();
     match (retry("next_at"), retry("superseded_by")) {
-        (Some(next), _) => format!("; tried again at {}", moment(next)),
+        (Some(next), _) => format!("; next try at {}", moment(next)),
         (None, Some(later)) => format!("; not retried, because {later} is newer"),
         (None, None) => String::new(),
     }

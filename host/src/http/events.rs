@@ -45,7 +45,7 @@ pub async fn stream(
     if after > 0 && !over && app.deployments.events(&id, after - 1, 1).await?.is_empty() {
         return Err(Problem::invalid(vec![FieldProblem::new(
             "Last-Event-ID",
-            format!("the job has no event {after} yet: leave it out to read from the first one"),
+            format!("the job has no event {after} yet: leave this header out to read from the first event"),
         )]));
     }
     let place = app.streams.open(caller(&app, &actor))?;

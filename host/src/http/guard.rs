@@ -84,7 +84,7 @@ fn by_token(tokens: &Tokens, headers: &HeaderMap) -> Result<String, Problem> {
 /// Without tokens the server trusts the programs of its own machine, but not web pages in a browser there:
 /// one could send forms, or rebind its own name to the loopback.
 fn by_trust(headers: &HeaderMap, uri_host: Option<&str>) -> Result<String, Problem> {
-    let hint = "a web page may not use a deployer without tokens: start it with --token-file";
+    let hint = "only a deployer with tokens accepts this: start it with --token-file, and send a token";
     if headers.contains_key(header::ORIGIN) {
         return Err(Problem::forbidden("origin-refused", "the request comes from a web page", hint));
     }

@@ -40,7 +40,7 @@ impl Problem {
                 format!("{} fields are wrong: {}", more.len(), fields.join(", "))
             }
         };
-        let hint = "correct the fields that `errors` names, and send the request again";
+        let hint = "correct these fields, and send the request again";
         Problem { errors, ..Problem::new(StatusCode::BAD_REQUEST, "invalid-request", detail, hint) }
     }
 
@@ -58,7 +58,7 @@ impl Problem {
             StatusCode::NOT_FOUND,
             "job-not-found",
             format!("there is no job {id:?}"),
-            "GET /deploy/history/{service} lists a service's jobs",
+            "`deployer history SERVICE`, or GET /deploy/history/{service}, lists its jobs",
         )
     }
 
@@ -66,8 +66,8 @@ impl Problem {
         Problem::new(
             StatusCode::NOT_FOUND,
             "service-not-found",
-            format!("no service {service:?} was ever deployed from here"),
-            "check the name; POST /deploy deploys a service",
+            format!("this deployer has never deployed a service {service:?}"),
+            "check the name, or deploy the service first",
         )
     }
 
@@ -118,7 +118,7 @@ impl Problem {
             StatusCode::INTERNAL_SERVER_ERROR,
             "defect",
             "the deployer has a defect that this request triggered; running jobs are not affected",
-            "the server's log has the place; please report it",
+            "the server's log says where; please report it",
         )
     }
 
@@ -221,7 +221,7 @@ mod tests {
                 "status": 400,
                 "detail": "2 fields are wrong: a, b",
                 "code": "invalid-request",
-                "hint": "correct the fields that `errors` names, and send the request again",
+                "hint": "correct these fields, and send the request again",
                 "errors": [
                     { "field": "a", "message": "is missing" },
                     { "field": "b", "message": "must be a string" },

@@ -93,8 +93,8 @@ fn over(job: &JobRecord) -> Refusal {
     let how = if job.state.is_over() { job.state.status().name() } else { "ending" };
     Refusal::Conflict {
         code: "job-over",
-        detail: format!("{} is {how} already", job.id),
-        hint: "only a job that waits or runs can be cancelled".into(),
+        detail: format!("{} is already {how}", job.id),
+        hint: "only a pending or running job can be cancelled".into(),
     }
 }
 
@@ -102,7 +102,7 @@ fn too_late(job: &JobRecord) -> Refusal {
     Refusal::Conflict {
         code: "past-no-return",
         detail: format!("release {} of {} is verified and live", job.release, job.service),
-        hint: format!("to roll back: POST /deploy/{}/rollback", job.id),
+        hint: format!("to roll back: `deployer rollback SERVICE`, or POST /deploy/{}/rollback", job.id),
     }
 }
 

@@ -100,7 +100,7 @@ impl Probe {
             inner.keep(answer.clone(), pauses);
             answer
         });
-        let defect = || Err(Trouble { status: "unreachable", detail: "asking failed; see the log".into() });
+        let defect = || Err(Trouble { status: "unreachable", detail: "check crashed; see the log".into() });
         // That something is well is not said any longer than it is known.
         match old.filter(|old| old.answer.is_err()) {
             Some(old) => match timeout(WAITED_FOR_NEW, asking).await {

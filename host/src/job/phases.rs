@@ -49,7 +49,7 @@ pub(in crate::job) async fn in_time(
         Err(fail(
             Fault::Target,
             &format!("finish {phase} in time"),
-            &format!("the {}'s limit of {:?} is over", limit.whose, limit.time),
+            &format!("the {}'s time limit of {:?} was exceeded", limit.whose, limit.time),
             "see in the job's log and calls what took so long, or raise the limit in [timeouts] of the pipeline",
         ))
     })
@@ -88,8 +88,11 @@ impl Runner {
             return Ok(json!({ "findings": conversions::findings(&findings) }));
         }
         let details = json!({ "findings": conversions::findings(&findings) });
-        let seen: Vec<String> =
-            failed.iter().map(|finding| format!("{}: {}", finding.check, finding.message)).collect();
+        // A check is called by what should be true.
+        let seen: Vec<String> = failed
+            .iter()
+            .map(|finding| format!("{} (check: {})", finding.message.trim_end_matches('.'), finding.check))
+            .collect();
         let next: Vec<&str> =
             failed.iter().map(|finding| finding.next.as_str()).filter(|next| !next.is_empty()).collect();
         let failure = Failure {
@@ -187,7 +190,7 @@ impl Runner {
             match interrupt {
                 Interrupt::Journal(_) | Interrupt::TakenOver(_) => return Err(interrupt),
                 Interrupt::Failed { failure, .. } => warnings.push(failure.to_string()),
-                Interrupt::Cancelled => warnings.push("cancelled while the old instance was retired".into()),
+                Interrupt::Cancelled => warnings.push("cancelled while retiring the old instance".into()),
             }
         }
         let guard = self.guard().await?;
@@ -256,7 +259,7 @@ impl Runner {
                 let failure = Failure {
                     fault: Fault::Target,
                     plugin: Some(planned.plugin.clone()),
-                    attempted: format!("find {} healthy", self.job.service),
+                    attempted: format!("confirm that {} is healthy", self.job.service),
                     seen,
                     next: "read the service's last log lines and the probes in this phase's details".into(),
                 };

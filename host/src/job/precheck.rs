@@ -69,7 +69,7 @@ impl Runner {
                 self.lacks_there(&previous, found).await?
             }
         };
-        let check = "the running release can be restored".to_owned();
+        let check = "restoring the running release".to_owned();
         Ok(Some(match because {
             None => Finding {
                 severity: Severity::Passed,
@@ -81,7 +81,7 @@ impl Runner {
                 severity: Severity::Warning,
                 check,
                 message: format!("if this job fails, release {} cannot be restored: {because}", previous.id),
-                next: "make sure that this release works: the running one cannot be restored".into(),
+                next: "if it fails, deploy a version that works".into(),
             },
         }))
     }

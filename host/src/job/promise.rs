@@ -174,7 +174,7 @@ pub fn refusal(service: &str, wanted: Option<&str>, releases: &[Candidate<'_>]) 
     const NONE: &str = "no-previous-release";
     let refused = |code, detail| Some(NoRollback { code, detail, hint: instead(releases) });
     let Some(live) = releases.iter().find(|release| release.status == ReleaseStatus::Live) else {
-        return refused(NONE, format!("no release of {service} runs, so there is none before it"));
+        return refused(NONE, format!("{service} has no live release to roll back from"));
     };
     let live = live.id;
     let chosen = releases.iter().find(|release| match wanted {
@@ -186,22 +186,21 @@ pub fn refusal(service: &str, wanted: Option<&str>, releases: &[Candidate<'_>]) 
         (Some(wanted), None) => refused(
             NONE,
             format!(
-                "{service} cannot go back to release {wanted}: there is no such release on the target; it was \
+                "{service} cannot roll back to release {wanted}: the target has no such release; it was \
                  removed, or never was there"
             ),
         ),
-        (None, None) => refused(
-            NONE,
-            format!("{service} runs release {live}, and there is no older one that ran before to go back to"),
-        ),
+        (None, None) => {
+            refused(NONE, format!("{service} runs release {live}, and no other release was live before it"))
+        }
         (Some(wanted), Some((chosen, Some(because)))) => refused(
             if chosen.status == ReleaseStatus::Retired { "release-unavailable" } else { NONE },
-            format!("{service} cannot go back to release {wanted}: {because}"),
+            format!("{service} cannot roll back to release {wanted}: {because}"),
         ),
         (None, Some((chosen, Some(because)))) => refused(
             "release-unavailable",
             format!(
-                "{service} runs release {live}, and cannot go back to {}, the one before it: {because}",
+                "{service} runs release {live}, and cannot roll back to {}, the one before it: {because}",
                 chosen.id
             ),
         ),
@@ -212,7 +211,7 @@ pub fn refusal(service: &str, wanted: Option<&str>, releases: &[Candidate<'_>]) 
 pub fn nothing_before(service: &str) -> NoRollback {
     NoRollback {
         code: "no-previous-release",
-        detail: format!("there is no release of {service} to go back to"),
+        detail: format!("there is no release of {service} to roll back to"),
         hint: "deploy the version that you want".into(),
     }
 }
@@ -222,9 +221,9 @@ fn instead(releases: &[Candidate<'_>]) -> String {
         releases.iter().filter(|release| release.unavailable.is_none()).map(|release| release.id).collect();
     match (can.as_slice(), releases) {
         ([], []) => "deploy it first".into(),
-        ([], _) => "none of its releases can be gone back to: deploy the version that you want".into(),
-        ([one], _) => format!("release {one} can be gone back to: name it to do so"),
-        (more, _) => format!("these releases can be gone back to: {}; name one of them", more.join(", ")),
+        ([], _) => "it cannot roll back to any of its releases: deploy the version that you want".into(),
+        ([one], _) => format!("you can roll back to release {one} if you name it"),
+        (more, _) => format!("you can roll back to these releases: {}; name one of them", more.join(", ")),
     }
 }
 
@@ -263,7 +262,7 @@ impl fmt::Display for Because {
             }),
             Because::Unfinished => f.write_str("it was never completely built and started"),
             Because::NoPlan => {
-                f.write_str("how it was deployed is not on record, or was written by another version")
+                f.write_str("how it was deployed is not on record, or is from another deployer version")
             }
             Because::NoPlugin { plugin, phase } => {
                 write!(f, "the plugin `{plugin}`, {}, is not in the plugins folder", does(phase))
@@ -287,7 +286,7 @@ impl fmt::Display for Because {
                 write!(f, "its environment {path} has the mode {mode:04o} and not 0600")
             }
             Because::NoArtifact { kind, reference } => {
-                write!(f, "the target no longer has its {kind} as it was made: {reference}")
+                write!(f, "its {kind} is gone from the target, or was changed there: {reference}")
             }
             Because::Lacks(lacks) => f.write_str(lacks.trim_end()),
         }

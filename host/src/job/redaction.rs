@@ -78,7 +78,7 @@ impl Runner {
                 && self.job.state.phase().is_some_and(|phase| phase != Phase::Register)
             {
                 let attempted = format!("read the environment of release {release}");
-                return Err(fail(Fault::Target, &attempted, problem, "see that the target can be reached"));
+                return Err(fail(Fault::Target, &attempted, problem, "check that the target can be reached"));
             }
             found.extend(hidden(&values, |name| !names.contains(name)));
             let missing = names.iter().filter(|name| !values.contains_key(*name));

@@ -45,7 +45,7 @@ impl fmt::Display for NoRollbackTarget {
         match self {
             NoRollbackTarget::NothingRuns => f.write_str("no release of the service runs"),
             NoRollbackTarget::NothingBefore { live } => {
-                write!(f, "release {live} runs, and there is no older one to go back to")
+                write!(f, "release {live} runs, and there is no older one to roll back to")
             }
             NoRollbackTarget::Unfit { because, .. } => f.write_str(because),
         }

@@ -84,9 +84,9 @@ impl Runner {
             None if job.kind == JobKind::Rollback => {
                 return Err(fail(
                     Fault::Request,
-                    &format!("go back to release {}", job.release),
+                    &format!("roll back to release {}", job.release),
                     "it was removed from the target while this job waited",
-                    "see GET /releases/{service} for those that are there, and roll back to one of them",
+                    "see `deployer releases SERVICE`, and roll back to one of those listed",
                 ));
             }
             None => ReleaseRecord {

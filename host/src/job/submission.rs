@@ -294,22 +294,22 @@ fn no_such_method(method: &str, methods: &[String]) -> String {
                 plugins folder"
             .into();
     }
-    format!("there is no method `{method}`; there are: {}", methods.join(", "))
+    format!("there is no method `{method}`; the methods are: {}", methods.join(", "))
 }
 
 /// The folder behind a path, with every link followed: it must lie inside the services root.
 fn service_folder(services: &Path, path: &str) -> Result<Folder, String> {
     let root = services
         .canonicalize()
-        .map_err(|error| format!("the services root {} cannot be read: {error}", services.display()))?;
+        .map_err(|error| format!("the --services folder {} cannot be read: {error}", services.display()))?;
     // `join` takes an absolute path as it is.
     let folder = root.join(path).canonicalize().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("there is no folder `{path}` in the services root"),
+        std::io::ErrorKind::NotFound => format!("there is no folder `{path}` in the --services folder"),
         _ => format!("`{path}` cannot be read: {error}"),
     })?;
     if !folder.starts_with(&root) {
         return Err(format!(
-            "`{path}` leads out of the services root; put the service inside, or start the deployer with \
+            "`{path}` leads out of the --services folder; put the service inside, or start the deployer with \
              another --services"
         ));
     }
@@ -323,12 +323,12 @@ fn service_folder(services: &Path, path: &str) -> Result<Folder, String> {
 
 fn no_rollback_target(service: &str, error: &NoRollbackTarget, releases: &[ReleaseRecord]) -> Refusal {
     let detail = match error {
-        NoRollbackTarget::NothingRuns => format!("no release of {service} runs, so there is none before it"),
+        NoRollbackTarget::NothingRuns => format!("{service} has no live release to roll back from"),
         NoRollbackTarget::NothingBefore { live } => {
-            format!("{service} runs release {live}, and there is no older one to go back to")
+            format!("{service} runs release {live}, and there is no older one to roll back to")
         }
         NoRollbackTarget::Unfit { wanted, because } => {
-            format!("{service} cannot go back to release {wanted}: {because}")
+            format!("{service} cannot roll back to release {wanted}: {because}")
         }
     };
     let list: Vec<String> =

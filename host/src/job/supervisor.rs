@@ -307,7 +307,7 @@ impl Supervisor {
     pub(super) async fn known(&self, id: &str) -> Result<JobRecord, Refusal> {
         self.host.journal.job(id).await?.ok_or_else(|| Refusal::NotFound {
             detail: format!("there is no job `{id}`"),
-            hint: "GET /deploy/history/{service} lists a service's jobs".into(),
+            hint: "`deployer history SERVICE`, or GET /deploy/history/{service}, lists its jobs".into(),
         })
     }
 

@@ -45,7 +45,7 @@ impl Runner {
                      than that",
                     self.job.release
                 ),
-                "see GET /releases/{service} for what runs, and deploy again if you want another version",
+                "see `deployer releases SERVICE`, and deploy again if you want another version",
             ));
         }
         self.seen = Some(seen.there);
@@ -91,7 +91,7 @@ impl Runner {
             self.undo(guard, &intent).await?;
         }
         if let Err(error) = records::forget_intent(&guard.ssh, &self.host, &service).await {
-            self.warn(&format!("could not record on the target that this is done: {error}")).await?;
+            self.warn(&format!("could not record on the target that the start is over: {error}")).await?;
         }
         Ok(())
     }
@@ -102,8 +102,8 @@ impl Runner {
         let back =
             previous.map_or_else(|| "nothing".to_owned(), |previous| format!("release {}", previous.id));
         self.say(&format!(
-            "{} was starting release {id} for {}, and did not finish: taking this release away now, and bringing \
-             back {back}",
+            "{} was starting release {id} for {}, and did not finish: undoing its start now, and restoring \
+             {back}",
             intent.who, intent.job
         ))
         .await?;
@@ -129,7 +129,7 @@ impl Runner {
         match outcome {
             Ok(()) => {}
             Err(Interrupt::Failed { failure, .. }) => {
-                self.warn(&format!("could not take release {id} away: {failure}")).await?;
+                self.warn(&format!("could not undo the start of release {id}: {failure}")).await?;
             }
             Err(stop) => return Err(stop),
         }
@@ -269,9 +269,9 @@ impl Runner {
         release::rollback_target(&releases, Some(&self.job.release)).map(drop).map_err(|unfit| {
             fail(
                 Fault::Request,
-                &format!("go back to release {}", self.job.release),
+                &format!("roll back to release {}", self.job.release),
                 &unfit.to_string(),
-                "see GET /releases/{service} for those that are there, and roll back to one of them",
+                "see `deployer releases SERVICE`, and roll back to one of those listed",
             )
         })
     }

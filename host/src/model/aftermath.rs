@@ -71,7 +71,7 @@ impl Aftermath {
             Aftermath::Down { release, .. } => {
                 Some(format!("start release {release} again on the target, or deploy a version that works"))
             }
-            Aftermath::LeftBehind { .. } => Some("check what is left of it on the target".into()),
+            Aftermath::LeftBehind { .. } => Some("check what the failed release left on the target".into()),
         }
     }
 }

@@ -337,7 +337,7 @@ fn unknown_names(own: &PipelineFile, plugins: &impl Available) -> Vec<Problem> {
 }
 
 fn there_are(plugins: &impl Available) -> String {
-    format!("there are: {}", plugins.names().join(", "))
+    format!("the plugins are: {}", plugins.names().join(", "))
 }
 
 /// Transfer, Build and Start hand on one thing each, so they have one step; Verify must not be empty.

@@ -72,7 +72,7 @@ fn what_may_be_wrong_is_named_with_its_place() {
     check("\n[settings.docker]\nmemory = 256\n", &["shop.toml:3: settings.docker.memory: a number"]);
     check(
         "[settings.dokcer]\n",
-        &["shop.toml:1: [settings] has `dokcer`, and there is no such plugin; there are: docker"],
+        &["shop.toml:1: [settings] has `dokcer`, and there is no such plugin; the plugins are: docker"],
     );
     check("[phases]\nverify = [\"helth\"]\n", &["shop.toml:2: verify has a step `helth`"]);
     check(

@@ -26,7 +26,7 @@ pub(super) fn files(deployment: &Deployment, files: &Files) -> Checked {
     }
     if files.sent_bytes > files.bytes || files.sent_count > files.count {
         return Err(format!(
-            "it sent {} files and {} bytes of {} and {}",
+            "it says that it sent {} files and {} bytes, and that there are only {} and {}",
             files.sent_count, files.sent_bytes, files.count, files.bytes
         ));
     }

@@ -109,8 +109,8 @@ impl StepFailure {
             Self::OutOfMemory { .. } => {
                 format!("give the step more memory in the pipeline, or fix the plugin `{plugin}`")
             }
-            Self::Cancelled => "deploy again when you want it".into(),
-            Self::Unrecorded(_) => "make room on the deployer's disk, and restart it".into(),
+            Self::Cancelled => "deploy again if you still want to".into(),
+            Self::Unrecorded(_) => "free space on the deployer's disk, and restart the deployer".into(),
             Self::Missing => format!("remove the plugin `{plugin}` from this phase, or use a build that has it"),
             Self::Incompatible(_) => format!("rebuild the plugin `{plugin}` against this host's contract"),
             Self::InvalidAnswer(_) => format!("fix the plugin `{plugin}`"),

@@ -29,7 +29,7 @@ pub enum CipherError {
     NoKey { path: PathBuf },
     #[error("the key file {path} is open to others (mode {mode:o}); run: chmod 600 {path}")]
     Open { path: PathBuf, mode: u32 },
-    #[error("the environment of {job} cannot be opened: it was encrypted with another key; deploy again")]
+    #[error("the environment of {job} cannot be decrypted: it was encrypted with another key; deploy again")]
     OtherKey { job: String },
 }
 

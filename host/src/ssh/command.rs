@@ -80,7 +80,7 @@ pub fn environment_text<'a>(
         let bad = |problem| SshError::BadVariable { name: name.to_owned(), problem };
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(bad("it is not a name that a shell knows"));
+            return Err(bad("it is not a valid name of a shell variable"));
         }
         if value.contains('\0') {
             return Err(bad("its value has a NUL character"));

@@ -155,7 +155,7 @@ async fn authenticate(
         AuthResult::Failure { remaining_methods, partial_success } => {
             let methods: Vec<String> = remaining_methods.iter().map(String::from).collect();
             match partial_success {
-                true => format!("the server wants {} besides", methods.join(" or ")),
+                true => format!("the server accepted the key, but also requires {}", methods.join(" or ")),
                 false => format!("the server refused it (it accepts {})", methods.join(", ")),
             }
         }

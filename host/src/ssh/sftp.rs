@@ -270,7 +270,7 @@ impl Sftp {
             },
             Error::Limited(said) => return SftpError::Failed(said),
             Error::UnexpectedPacket => {
-                return SftpError::Failed("an answer that does not fit".into());
+                return SftpError::Failed("an answer that does not match the request".into());
             }
             Error::Timeout => format!("no answer within {REQUEST_LIMIT_SECONDS} s"),
             // All else is the library's word for a session that has ended.

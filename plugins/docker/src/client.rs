@@ -50,8 +50,8 @@ impl Client {
         Self::find()?.ok_or_else(|| {
             Error::target(
                 "find docker",
-                "the target has no docker client in its PATH",
-                "install Docker on the target (apt-get install docker.io)",
+                "the SSH user's PATH on the target has no docker client",
+                "install Docker on the target (apt-get install docker.io), or extend that PATH",
             )
         })
     }

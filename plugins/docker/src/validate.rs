@@ -31,8 +31,8 @@ pub fn validate(deployment: &Deployment, settings: &Settings) -> Result<Vec<Find
     let Some(client) = Client::find()? else {
         findings.push(Finding::failed(
             "docker is installed",
-            "the target has no docker client in its PATH",
-            "install Docker on the target (apt-get install docker.io), or choose another deployment method",
+            "the SSH user's PATH on the target has no docker client",
+            "install Docker there (apt-get install docker.io), extend that PATH, or use another method",
         ));
         return Ok(findings);
     };
@@ -85,8 +85,8 @@ fn of_the_client(names: &[String]) -> Option<Finding> {
         Finding::failed(
             "the service's variables reach the container",
             format!(
-                "the values of {} have line breaks or 32 KiB and more, and the docker client would take variables \
-                 with such names for its own settings",
+                "the values of {} have line breaks or 32 KiB and more, and the docker client would read variables \
+                 of these names as its own settings",
                 own.join(", ")
             ),
             "give each value on one line, or rename the variable",

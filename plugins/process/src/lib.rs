@@ -61,7 +61,7 @@ impl phases::validate::Guest for Process {
         findings.extend(kept_by_shell(&names(&deployment.environment))?);
         findings.extend(takes_over(&deployment, KIND));
         findings.push(Finding::warning(
-            "the service restarts by itself",
+            "restart after a crash or a reboot",
             "a background process is not restarted when it dies, nor after a reboot",
             "choose the method `systemd` or `docker` if the target has one of them",
         ));

@@ -194,7 +194,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 fn cancelled_error() -> Error {
-    Error::request("read the service's folder", "the job was cancelled", "deploy again when you want it")
+    Error::request("read the service's folder", "the job was cancelled", "deploy again if you still want to")
 }
 
 fn unreadable_error(unreadable: &Unreadable) -> Error {

@@ -212,7 +212,7 @@ fn what_retention_removed_and_left_is_shown() {
     of.retention = serde_json::from_value(retention).unwrap();
     assert!(job(&of).contains("removed   r0 (1.00 KiB)\n"), "{}", job(&of));
     assert!(
-        result(&of).ends_with("warning: release r1 is not removed: a container uses it\n"),
+        result(&of).ends_with("warning: release r1 was not removed: a container uses it\n"),
         "{}",
         result(&of)
     );

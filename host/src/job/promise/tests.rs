@@ -103,7 +103,7 @@ fn what_is_known_without_the_target() {
     check(&release(ReleaseStatus::Removed), Some(&good), Some("it was removed from the target"));
     let unfinished = ReleaseRecord { artifact: None, ..retired.clone() };
     check(&unfinished, Some(&good), Some("it was never completely built and started"));
-    check(&retired, None, Some("how it was deployed is not on record, or was written by another version"));
+    check(&retired, None, Some("how it was deployed is not on record, or is from another deployer version"));
     let with = |method: &str, verify: &str, expect: &str| {
         check(&retired, Some(&plan(&steps(method, verify))), Some(expect));
     };
@@ -148,7 +148,7 @@ fn what_is_seen_on_the_target() {
     check(&retired, open, Some("its environment /opt/shop/env/r1 has the mode 0644 and not 0600"));
     let without = ReleaseRecord { environment: vec![], ..retired.clone() };
     check(&without, OnTarget { environment: None, ..whole.clone() }, None);
-    let gone = "the target no longer has its image as it was made: shop:r1";
+    let gone = "its image is gone from the target, or was changed there: shop:r1";
     check(&retired, OnTarget { artifact: Ok(None), ..whole.clone() }, Some(gone));
     let another = OnTarget { artifact: Ok(Some(artifact("sha256:2"))), ..whole.clone() };
     check(&retired, another, Some(gone));
@@ -192,8 +192,8 @@ fn a_rollback_goes_where_it_was_asked_to_or_nowhere() {
         Some("z"),
         Some((
             none,
-            "shop cannot go back to release z: there is no such release on the target; it was removed, or never was there",
-            "these releases can be gone back to: b, a; name one of them",
+            "shop cannot roll back to release z: the target has no such release; it was removed, or never was there",
+            "you can roll back to these releases: b, a; name one of them",
         )),
     );
     check(
@@ -201,8 +201,8 @@ fn a_rollback_goes_where_it_was_asked_to_or_nowhere() {
         Some("c"),
         Some((
             none,
-            "shop cannot go back to release c: it is the one that runs",
-            "these releases can be gone back to: b, a; name one of them",
+            "shop cannot roll back to release c: it is the one that runs",
+            "you can roll back to these releases: b, a; name one of them",
         )),
     );
     // Never two releases back without a word.
@@ -212,8 +212,8 @@ fn a_rollback_goes_where_it_was_asked_to_or_nowhere() {
         None,
         Some((
             lost,
-            "shop runs release c, and cannot go back to b, the one before it: its image is gone",
-            "release a can be gone back to: name it to do so",
+            "shop runs release c, and cannot roll back to b, the one before it: its image is gone",
+            "you can roll back to release a if you name it",
         )),
     );
     check(&newest_lost, Some("a"), None);
@@ -222,31 +222,27 @@ fn a_rollback_goes_where_it_was_asked_to_or_nowhere() {
         Some("b"),
         Some((
             lost,
-            "shop cannot go back to release b: its image is gone",
-            "release a can be gone back to: name it to do so",
+            "shop cannot roll back to release b: its image is gone",
+            "you can roll back to release a if you name it",
         )),
     );
     let only = [("b", Live, false, None), ("a", Retired, true, GONE)];
-    let deploy = "none of its releases can be gone back to: deploy the version that you want";
+    let deploy = "it cannot roll back to any of its releases: deploy the version that you want";
     check(
         &only,
         None,
         Some((
             lost,
-            "shop runs release b, and cannot go back to a, the one before it: its image is gone",
+            "shop runs release b, and cannot roll back to a, the one before it: its image is gone",
             deploy,
         )),
     );
     let first = [("b", Live, false, None), ("a", Bad, false, None)];
-    check(
-        &first,
-        None,
-        Some((none, "shop runs release b, and there is no older one that ran before to go back to", deploy)),
-    );
+    check(&first, None, Some((none, "shop runs release b, and no other release was live before it", deploy)));
     check(
         &[("a", Bad, false, None)],
         None,
-        Some((none, "no release of shop runs, so there is none before it", deploy)),
+        Some((none, "shop has no live release to roll back from", deploy)),
     );
-    check(&[], None, Some((none, "no release of shop runs, so there is none before it", "deploy it first")));
+    check(&[], None, Some((none, "shop has no live release to roll back from", "deploy it first")));
 }

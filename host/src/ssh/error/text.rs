@@ -26,14 +26,14 @@ impl SshError {
                 format!("the known hosts in {} cannot be read: {source}", path.display())
             }
             Self::HostUnknown(offered) => format!(
-                "{}: {} does not know this host; it showed the key {}",
+                "{}: {} does not list this host, which showed the key {}",
                 offered.target,
                 offered.known_hosts.display(),
                 offered.fingerprint
             ),
             Self::HostMismatch { offered, lines } => format!(
-                "{}: the host showed the key {}, but {} has another one for it on {}; someone \
-                 may be in between",
+                "{}: the host showed the key {}, but {} has a different one for it on {}; someone \
+                 may be intercepting the connection",
                 offered.target,
                 offered.fingerprint,
                 offered.known_hosts.display(),
@@ -46,7 +46,7 @@ impl SshError {
                 offered.known_hosts.display()
             ),
             Self::Unresolvable { host, cause } => {
-                format!("the host {host:?} has no address: {cause}")
+                format!("the host {host:?} cannot be resolved: {cause}")
             }
             Self::Refused { target } => {
                 format!("{target} refused the connection: nothing listens on that port")
@@ -137,7 +137,7 @@ impl SshError {
             }
             Self::BadPath { .. } => "give an absolute path without '..'".into(),
             Self::BadEntry { .. } => "give paths relative to the directory, without '..'".into(),
-            Self::Changed { .. } => "let the build finish, then deploy again".into(),
+            Self::Changed { .. } => "let what writes there finish, then deploy again".into(),
             Self::SourceUnreadable { .. } => "check that it exists and its permissions".into(),
             Self::Key { path, problem } => problem.next_move(path),
             Self::KnownHostsUnreadable { path, .. } => {
@@ -151,7 +151,7 @@ impl SshError {
             ),
             Self::HostMismatch { offered, lines } => format!(
                 "if the server really has a new key (compare the fingerprint on the server itself), \
-                 replace {} of {} by:\n{}",
+                 replace {} of {} with:\n{}",
                 on_lines(lines),
                 offered.known_hosts.display(),
                 offered.line
@@ -161,9 +161,9 @@ impl SshError {
             Self::Refused { .. } => "check the port, and that sshd runs on the server".into(),
             Self::Silent { .. } => "check the address, the port and the firewalls between".into(),
             Self::Unreachable { .. } => "check the address and this machine's network".into(),
-            Self::Handshake { .. } => "check that the port is sshd's, and sshd's log on the server".into(),
+            Self::Handshake { .. } => "check that sshd has this port, and see its log on the server".into(),
             Self::AuthenticationRefused(refused) => format!(
-                "add this line to ~{}/.ssh/authorized_keys on the server:\n{}",
+                "add this line to ~{}/.ssh/authorized_keys on the server, or check its PermitRootLogin:\n{}",
                 refused.user, refused.line
             ),
             Self::Lost { .. } => "check what it left on the target, or do it again".into(),
@@ -172,7 +172,7 @@ impl SshError {
             Self::Cancelled { .. } => "nothing: this was requested".into(),
             Self::NotStarted { .. } => "check the user's login shell on the target".into(),
             Self::NoDirectory { .. } | Self::NoEnvironmentFile { .. } => {
-                "create it before running the command".into()
+                "check that it exists, and that the SSH user has access to it".into()
             }
             Self::ChannelRefused { .. } => {
                 "wait for other commands to end, or raise MaxSessions in the server's sshd_config".into()
@@ -184,13 +184,13 @@ impl SshError {
                  AllowTcpForwarding"
                 .into(),
             Self::NoSftp { .. } => {
-                "install openssh-sftp-server and add `Subsystem sftp internal-sftp` to the \
-                 server's sshd_config"
+                "add `Subsystem sftp internal-sftp` to the server's sshd_config and reload sshd; if \
+                 it is there, check that the SSH user's shell prints nothing at its start"
                     .into()
             }
             Self::NotFound { .. } => "check the path".into(),
-            Self::Denied { .. } => "check the owner and the mode of it and its directory".into(),
-            Self::TooLarge { .. } => "read less, or allow more".into(),
+            Self::Denied { .. } => "check the owner and the mode of the path and of its directory".into(),
+            Self::TooLarge { .. } => "make that file smaller".into(),
             Self::DiskFull { .. } => "make room on the target".into(),
             Self::Remote { .. } => "check the path and the disk on the target".into(),
         }
@@ -206,7 +206,7 @@ impl fmt::Display for SshError {
 impl KeyProblem {
     fn next_move(&self, path: &std::path::Path) -> String {
         match self {
-            Self::Missing => "make one with ssh-keygen -t ed25519 -N '', or name another".into(),
+            Self::Missing => "make one with ssh-keygen -t ed25519 -N '', or name another with --key".into(),
             Self::Unreadable(_) => "let this user read it".into(),
             Self::OpenToOthers(_) => format!("chmod 600 {}", path.display()),
             Self::Encrypted => "give a deploy key without a passphrase (ssh-keygen -t ed25519 -N '')".into(),

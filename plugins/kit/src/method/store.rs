@@ -23,7 +23,7 @@ pub fn from_service(path: &str) -> Result<Option<String>, Error> {
         Err(error) => Err(Error::request(
             format!("read the service's {path}"),
             error,
-            "make it a readable UTF-8 file, and grant this step `service.read`",
+            "check that it is a readable UTF-8 file, and that this step has the grant `service.read`",
         )),
     }
 }
