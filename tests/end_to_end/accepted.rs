@@ -285,7 +285,8 @@ async fn a_folder_that_is_swapped_after_acceptance_sends_nothing_from_outside() 
     moved("e2e-swap-gone");
     target.shell("touch /tmp/e2e-swapped");
 
-    let whys = ["is a link now", "is a link now", "is another folder", "is gone"];
+    let whys =
+        ["is a link now", "is a link now", "is not the folder that the job was accepted for", "is gone"];
     for ((service, first, second), why) in held.iter().zip(whys) {
         let first = program.end(first).await.completed();
         let second = program.end(second).await.failed();

@@ -90,7 +90,7 @@ async fn what_was_done_is_on_record_and_a_changed_record_is_found() {
     let found = program.command(&["audit", "verify"]).output().unwrap();
     let text = String::from_utf8_lossy(&found.stdout);
     assert_eq!(found.status.code(), Some(1), "{text}");
-    assert!(text.starts_with("record 5 is not as it was written; 4 records are whole"), "{text}");
+    assert!(text.starts_with("record 5 is not as it was written; 4 records are intact before it"), "{text}");
     target.forget(name);
 }
 

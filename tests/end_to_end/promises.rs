@@ -47,16 +47,16 @@ async fn what_is_not_there_is_not_promised(method: &'static str, name: &str, pla
     match method {
         "docker" => {
             scene.target.shell(&format!("docker rmi -f {name}:{second}"));
-            scene.refuses(&format!("its image as it was made: {name}:{second}"), first).await;
+            scene.refuses(&format!("its artifact (image {name}:{second}) is gone"), first).await;
         }
         _ => {
             scene.target.shell(&format!("rm -rf {root}/releases/{second}/*"));
-            scene.refuses(&format!("its files as it was made: {root}/releases/{second}"), first).await;
+            scene.refuses(&format!("its artifact (files {root}/releases/{second}) is gone"), first).await;
         }
     }
     let (status, problem) = scene.rollback(&json!({ "release": "20200101-000000-000" })).await;
     assert_eq!(status, 409, "{problem:#}");
-    assert!(problem["detail"].as_str().unwrap().contains("no such release on the target"), "{problem:#}");
+    assert!(problem["detail"].as_str().unwrap().contains("the target has no such release"), "{problem:#}");
     assert_eq!(scene.instance(), before);
     assert_eq!(outage.end().await, 0.0, "callers were once without an answer");
 
@@ -201,7 +201,12 @@ async fn after_a_prune_only_what_is_left_is_promised() {
     scene.target.shell(&format!("docker image prune -af --filter label=io.deployer.service={name}"));
     scene.target.shell(&format!("docker rmi -f {name}:{second} {name}:latest 2>/dev/null; true"));
     assert!(!scene.target.succeeds(&format!("docker image inspect {name}:{second}")), "its tag is gone");
-    scene.refuses(&format!("its image as it was made: {name}:{first}"), "none of its releases").await;
+    scene
+        .refuses(
+            &format!("its artifact (image {name}:{first}) is gone"),
+            "it cannot roll back to any of its releases",
+        )
+        .await;
 
     // What runs is known by its image's digest, and comes back without its tag.
     scene.service.write("SICK", "");

@@ -167,7 +167,7 @@ mod tests {
         check("services/shop is a link now");
         std::fs::remove_file(&shop).unwrap();
         std::fs::create_dir(&shop).unwrap();
-        check("another folder");
+        check("not the folder that the job was accepted for");
         std::fs::remove_dir(&shop).unwrap();
         std::fs::rename(outer.join("kept"), &shop).unwrap();
         check("opened");

@@ -286,7 +286,7 @@ impl fmt::Display for Because {
                 write!(f, "its environment {path} has the mode {mode:04o} and not 0600")
             }
             Because::NoArtifact { kind, reference } => {
-                write!(f, "its {kind} is gone from the target, or was changed there: {reference}")
+                write!(f, "its artifact ({kind} {reference}) is gone from the target, or was changed there")
             }
             Because::Lacks(lacks) => f.write_str(lacks.trim_end()),
         }

@@ -153,7 +153,7 @@ async fn who_does_not_answer_is_said_in_time() {
         }
     };
     check(&format!("root@127.0.0.1:{}", free_port()), "refused the connection").await;
-    check("root@host.invalid:22", "no address").await;
+    check("root@host.invalid:22", "cannot be resolved").await;
     // The kernel accepts for a listener that never does, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();

@@ -161,10 +161,10 @@ async fn a_file_that_changes_is_never_taken_for_what_it_was() {
         assert_eq!(error.fault(), Fault::Request);
     };
     let write = |bytes: &'static [u8]| move |path: &Path| std::fs::write(path, bytes).unwrap();
-    check("folder/small", &write(b"what it is!"), "another").await;
+    check("folder/small", &write(b"what it is!"), "is different").await;
     check("folder/small", &write(b"shorter"), "7 bytes").await;
     check("folder/small", &write(b"longer than it was"), "more than 11").await;
-    check("large", &|path| std::fs::write(path, vec![0; 1_000_000]).unwrap(), "another").await;
+    check("large", &|path| std::fs::write(path, vec![0; 1_000_000]).unwrap(), "is different").await;
     check("large", &|path| std::fs::write(path, noise(1_000_001)).unwrap(), "more than").await;
     check("large", &write(b"short"), "5 bytes").await;
     check("folder/small", &|path| std::fs::remove_file(path).unwrap(), "gone").await;

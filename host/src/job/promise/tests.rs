@@ -148,7 +148,7 @@ fn what_is_seen_on_the_target() {
     check(&retired, open, Some("its environment /opt/shop/env/r1 has the mode 0644 and not 0600"));
     let without = ReleaseRecord { environment: vec![], ..retired.clone() };
     check(&without, OnTarget { environment: None, ..whole.clone() }, None);
-    let gone = "its image is gone from the target, or was changed there: shop:r1";
+    let gone = "its artifact (image shop:r1) is gone from the target, or was changed there";
     check(&retired, OnTarget { artifact: Ok(None), ..whole.clone() }, Some(gone));
     let another = OnTarget { artifact: Ok(Some(artifact("sha256:2"))), ..whole.clone() };
     check(&retired, another, Some(gone));
