@@ -36,7 +36,9 @@ async fn what_cannot_be_sent_fails_in_validation_and_is_named() {
     let failed = program.deploy(&request).await.failed();
     assert_eq!(failed.phase("Validation")["status"], "failed", "{:#}", failed.0);
     assert_eq!(failed.phase("Transfer")["status"], "pending");
-    for part in ["devices: own/pipe", "own/absolute -> /…, own/outside -> ../../elsewhere"] {
+    for part in
+        ["devices, which cannot be sent: own/pipe", "own/absolute -> /…, own/outside -> ../../elsewhere"]
+    {
         assert!(failed.error().contains(part), "{part}: {:#}", failed.0);
     }
     for left_out in [".venv", "node_modules"] {
