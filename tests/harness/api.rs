@@ -67,6 +67,17 @@ impl Program {
         }
     }
 
+    /// A service's jobs, newest first, once all of them are over: one may have been accepted after its caller had left.
+    pub async fn ended(&self, service: &str) -> Vec<Value> {
+        loop {
+            let (status, jobs) = self.get(&format!("/deploy/history/{service}?limit=500")).await;
+            assert_eq!(status, 200, "{jobs:#}");
+            let jobs = jobs.as_array().unwrap().clone();
+            let Some(open) = jobs.iter().find(|job| job["completed_at"].is_null()) else { return jobs };
+            self.end(open["deploy_job_id"].as_str().unwrap()).await;
+        }
+    }
+
     /// Waits until a phase of a job has a status.
     pub async fn phase(&self, id: &str, phase: &str, status: &str) -> Job {
         let deadline = Instant::now() + Duration::from_secs(300);
