@@ -175,7 +175,7 @@ async fn an_image_that_vanishes_before_start_costs_nothing() {
     assert_eq!(failed.phase("Build")["status"], "success", "{:#}", failed.0);
     assert_eq!(failed.phase("Start Service")["status"], "failed", "{:#}", failed.0);
     assert!(
-        failed.error().contains(&format!("gone from the target, or was changed there: {image}")),
+        failed.error().contains(&format!("its artifact (image {image}) is gone from the target")),
         "{:#}",
         failed.0
     );
