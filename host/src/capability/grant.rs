@@ -1,10 +1,9 @@
 //! Which calls a plugin may make. Only decisions: the effects are elsewhere.
 
-use crate::model::Grant;
 use std::collections::BTreeSet;
 
 use crate::contract::{Error, Fault};
-use crate::model::PathGrant;
+use crate::model::{Grant, PathGrant};
 
 /// What a plugin was granted in a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

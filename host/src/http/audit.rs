@@ -6,11 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::App;
 use super::extract::Parameters;
 use super::problem::Problem;
 use super::types::AuditVerification;
-use super::{page, query};
+use super::{App, page, query};
 use crate::journal::AuditEntry;
 
 pub async fn page(State(app): State<Arc<App>>, Parameters(query): Parameters) -> Result<Response, Problem> {

@@ -1,7 +1,6 @@
 //! Bodies to values: every wrong field of a request is found at once, and none of the messages has an
 //! environment variable's value. Only the shape is looked at here.
 
-use crate::model::{is_variable_name, service_name_problem};
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -9,6 +8,7 @@ use serde_json::{Map, Value};
 use super::problem::Problem;
 use super::types::{Message, MessageKind, VALUE_LIMIT};
 use crate::job::{DeployRequest, Environment, FieldProblem, Known};
+use crate::model::{is_variable_name, service_name_problem};
 
 /// The longest text that a caller gives only to hear it again, in bytes.
 const LABEL_LIMIT: usize = 255;

@@ -1,7 +1,6 @@
 //! Looks whether releases can be gone back to: at the plugins folder, and with one round of questions at the target.
 //! What that means is `promise`'s to say.
 
-use crate::plugin::Invocation;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::capability::{
 };
 use crate::journal::JournalError;
 use crate::model::{Artifact, Layout, Phase, Plan, PlannedStep, ReleaseRecord, RemoteProcess};
-use crate::plugin::Snapshot;
+use crate::plugin::{Invocation, Snapshot};
 use crate::secret::Redactor;
 use crate::ssh::{Ssh, SshError};
 

@@ -5,7 +5,6 @@
 //!
 //! No secrets: of the environment, the names. They are written only under the lease, each whole or not at all.
 
-use crate::model::Layout;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use serde_json::json;
 use super::host::Host;
 use super::reconcile::{self, Changes, OnTarget, Right};
 use crate::journal::JournalError;
-use crate::model::{ReleaseRecord, ReleaseStatus};
+use crate::model::{Layout, ReleaseRecord, ReleaseStatus};
 use crate::ssh::{Exit, Generation, RemoteCommand, Ssh, SshError};
 
 const LIMIT: Duration = Duration::from_secs(10);

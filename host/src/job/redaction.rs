@@ -5,7 +5,6 @@
 //! Plugins are given what is there, so what they answer is looked at here, once, before it is recorded: what people
 //! read is redacted, what the machine uses again stays.
 
-use crate::model::Layout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,8 +15,8 @@ use super::interrupt::{Interrupt, fail};
 use super::runner::Runner;
 use crate::capability::{EnvironmentSource, Registry, placed};
 use crate::model::{
-    Artifact, Confirmation, Failure, Fault, Files, Finding, Instance, JobRecord, Phase, PhaseUpdate, Plan,
-    Probe, ReleaseRecord, Variable, Verdict,
+    Artifact, Confirmation, Failure, Fault, Files, Finding, Instance, JobRecord, Layout, Phase, PhaseUpdate,
+    Plan, Probe, ReleaseRecord, Variable, Verdict,
 };
 use crate::secret::{Hidden, Redactor, Secret};
 use crate::ssh::SshError;

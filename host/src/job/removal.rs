@@ -5,7 +5,6 @@
 //! in its middle is taken up like any other. What it cannot do is a warning, and never fails the job. A rollback
 //! removes nothing: whoever goes back may have to go elsewhere next.
 
-use crate::model::Layout;
 use std::time::Duration;
 
 use super::interrupt::Interrupt;
@@ -92,7 +91,7 @@ impl Runner {
     async fn remove_leftovers(&mut self, guard: &LeaseGuard) -> Result<(), Interrupt> {
         let Some(seen) = self.seen.take() else { return Ok(()) };
         let kept = self.host.journal.releases(&self.job.service, &self.job.target).await?;
-        let root = Layout::new(&self.host.root, &self.job.service, "").root;
+        let root = self.job.layout(&self.host.root).root;
         let records = records::outdated(&seen).into_iter().map(|release| format!("records/{release}.json"));
         let environments: Vec<&str> = reconcile::leftovers(&seen, &kept);
         for name in &environments {

@@ -1,9 +1,6 @@
 //! One step: what the journal already has is taken from there; otherwise the intent is recorded, the
 //! plugin called, and the outcome recorded.
 
-use crate::contract;
-use crate::model::{Layout, Stored};
-use crate::plugin::Invocation;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -17,10 +14,11 @@ use super::recorder::JournalRecorder;
 use super::redaction::Answer;
 use super::runner::Runner;
 use crate::capability::{Boundary, EnvironmentSource, Limits, Recorder, StepContext};
+use crate::contract;
 use crate::contract::Deployment;
 use crate::journal::JournalError;
-use crate::model::{Failure, Fault, JobState, Phase, PlannedStep, StepStart};
-use crate::plugin::{Plugin, StepError};
+use crate::model::{Failure, Fault, JobState, Layout, Phase, PlannedStep, StepStart, Stored};
+use crate::plugin::{Invocation, Plugin, StepError};
 
 /// What a call of a plugin came to.
 enum Called<T> {

@@ -1,6 +1,5 @@
 //! Whether a request can be done, and the job that it becomes.
 
-use crate::model::Stored;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +13,9 @@ use super::{looking, records};
 use crate::capability::ServiceFolder;
 use crate::job::{DeployRequest, Environment, FieldProblem, Known, Refusal};
 use crate::journal::now;
-use crate::model::{Actor, JobKind, JobRecord, JobRequest, NewJob, Phase, Plan, ReleaseRecord, Variable};
+use crate::model::{
+    Actor, JobKind, JobRecord, JobRequest, NewJob, Phase, Plan, ReleaseRecord, Stored, Variable,
+};
 use crate::pipeline;
 
 /// Values up to here fit on one line of an environment file.

@@ -1,8 +1,6 @@
 //! What a job does on the target beside its phases, so that every deployer sees the same there: it takes in what
 //! others deployed, undoes what a dead one left half done, says what it is about to start, and records what runs.
 
-use crate::model::Layout;
-
 use super::host::who;
 use super::interrupt::{Interrupt, fail};
 use super::lease_guard::LeaseGuard;
@@ -64,7 +62,7 @@ impl Runner {
                 "`current` on the target did not point to release {live}, which is live; correcting it"
             ))
             .await?;
-            let root = Layout::new(&self.host.root, &self.job.service, &live).root;
+            let root = self.job.layout(&self.host.root).root;
             if let Err(error) = guard.point_current(&root, &live).await {
                 self.warn(&format!("could not set {root}/current: {error}")).await?;
             }

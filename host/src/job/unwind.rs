@@ -1,7 +1,6 @@
 //! Brings back what ran before a job that failed in Start or Verify, and verifies it before the job says how
 //! it ended. What it says of what runs comes from looking at it.
 
-use crate::model::Layout;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -101,7 +100,7 @@ impl Runner {
             }
             Err(interrupt) => return Err(interrupt),
         };
-        let root = Layout::new(&self.host.root, &self.job.service, &previous.id).root;
+        let root = self.job.layout(&self.host.root).root;
         if let Err(error) = guard.point_current(&root, &previous.id).await {
             self.say(&format!("could not set {root}/current: {error}")).await?;
         }

@@ -17,16 +17,9 @@ fn new_job(id: &str, key: Option<&str>) -> NewJob {
         method: "docker".into(),
         release: format!("release-{id}"),
         request: JobRequest {
-            service_path: "shop".into(),
-            service_folder: "/srv/shop".into(),
-            folder_mark: None,
             droplet_id: Some(7),
-            service_port: 8001,
-            auto_register: true,
-            verification_job_id: None,
             environment: vec![Variable { name: "A".into(), one_line: true }],
-            digest: String::new(),
-            actor: Actor { name: "ci".into(), from: "127.0.0.1".into() },
+            ..samples::request()
         },
         plan: samples::plan(),
         created_at: now(),

@@ -5,7 +5,23 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Artifact, Files, Keep, Plan, ReleaseRecord, ReleaseStatus, Stored};
+use super::{Actor, Artifact, Files, JobRequest, Keep, Plan, ReleaseRecord, ReleaseStatus, Stored};
+
+/// A request to deploy `shop`, without variables.
+pub fn request() -> JobRequest {
+    JobRequest {
+        service_path: "shop".into(),
+        service_folder: "/srv/shop".into(),
+        folder_mark: None,
+        droplet_id: None,
+        service_port: 8001,
+        auto_register: true,
+        verification_job_id: None,
+        environment: Vec::new(),
+        digest: String::new(),
+        actor: Actor { name: "ci".into(), from: "127.0.0.1".into() },
+    }
+}
 
 /// A release of `shop` that nothing was made of yet.
 pub fn release(id: &str, status: ReleaseStatus) -> ReleaseRecord {

@@ -1,6 +1,5 @@
 //! From the files to a plan: which plugin is called in which phase, with which settings, grants and limits.
 
-use crate::model::{Keep, Plan, PlannedStep};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use toml::Spanned;
 
 use super::file::{self, PipelineFile, StepEntry};
 use super::problem::{PipelineError, Problem};
-use crate::model::{Grant, PathGrant, Phase};
+use crate::model::{Grant, Keep, PathGrant, Phase, Plan, PlannedStep};
 use crate::plugin::SettingProblem;
 
 const METHOD: &str = "{method}";

@@ -181,10 +181,14 @@ impl HiddenValues {
         let mut redacted = Cow::Borrowed(text);
         for layers in 0..=LAYERS {
             let Some(view) = View::below(&redacted, layers) else { break };
+            let may_be_url = view.text().contains('%');
             if let Some(without) = without(&redacted, &view, search, cut) {
                 redacted = Cow::Owned(without);
             }
-            // Once more, because the view was of the text before.
+            if !may_be_url {
+                continue;
+            }
+            // Looked at once more, because the view was of the text before.
             let url = View::below(&redacted, layers).and_then(|view| view.out_of_url());
             if let Some(without) = url.and_then(|view| without(&redacted, &view, search, cut)) {
                 redacted = Cow::Owned(without);

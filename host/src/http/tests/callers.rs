@@ -1,13 +1,13 @@
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 //! Slow, silent and greedy callers on real connections, beside one who only wants an answer.
 
-use crate::job::{DeployRequest, Environment};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::job::{DeployRequest, Environment};
 
 /// A server on a port of its own, with few connections.
 struct Small {

@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::model::{
-    Actor, JobKind, JobRecord, JobRequest, JobState, Phase, PhaseRecord, PhaseStatus, Stored,
-};
+use crate::model::{JobKind, JobRecord, JobState, Phase, PhaseRecord, PhaseStatus, Stored};
 
 /// The job's own release, the one that ran before it, and one that is no longer kept.
 pub const OWN: &str = "r3";
@@ -48,18 +46,7 @@ pub fn job(kind: JobKind) -> JobRecord {
         target: "root@server:22".into(),
         method: "docker".into(),
         release: OWN.into(),
-        request: JobRequest {
-            service_path: "shop".into(),
-            service_folder: "/srv/shop".into(),
-            folder_mark: None,
-            droplet_id: None,
-            service_port: 8001,
-            auto_register: true,
-            verification_job_id: None,
-            environment: Vec::new(),
-            digest: String::new(),
-            actor: Actor { name: "ci".into(), from: "127.0.0.1".into() },
-        },
+        request: crate::model::samples::request(),
         plan: Stored::Unknown { raw: Value::Null, why: "it has none".into() },
         state: JobState::Pending,
         cancelled_by: None,
